@@ -1,0 +1,143 @@
+"""Every error the server raises on purpose, as one tree.
+
+The class docstring is the default message; the text tells the reader what to do next.
+Which HTTP status a class becomes is decided in `api/errors.py` alone.
+
+    ServicexError
+    ├── InvalidRequest              the caller sent something we cannot serve (400)
+    │   ├── QueryError              the selection text is at fault
+    │   │   ├── QuerySyntaxError    it does not parse; carries the place in the text
+    │   │   ├── UnsupportedQuery    it parses, but we do not (yet) execute it
+    │   │   ├── UnknownName         a tree or branch that the file lacks; carries near names
+    │   │   └── QueryTypeError      names exist, but the operation does not fit their types
+    │   ├── UnknownCodegen          no such code generator here
+    │   ├── SourceRefused           an input this server may not read (root, private address, scheme)
+    │   └── FormatError             the result does not fit the asked output format
+    ├── NotFound                    no such request, dataset or object (404)
+    ├── NotAllowed                  the caller may not do this (403)
+    ├── NotAuthenticated            no or wrong credentials (401)
+    ├── Conflict                    the object is in a state that forbids it (400, as the official server)
+    ├── Busy                        a bound is reached; try again later (503)
+    ├── TransformError              one input file could not be transformed
+    │   ├── SourceUnavailable       unreachable, timed out: another attempt may help
+    │   ├── SourceCorrupt           the bytes are not what the format promises
+    │   ├── AttemptLost             the process that worked on the file died
+    │   ├── AttemptTimedOut         the file took longer than its deadline
+    │   └── ResourceExhausted       a bound on memory, time or output was hit
+    └── ConfigurationError          the operator's settings do not work; names the setting
+"""
+
+from __future__ import annotations
+
+
+class ServicexError(Exception):
+    """The server met an error."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message if message is not None else (type(self).__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidRequest(ServicexError):
+    """The request is not valid."""
+
+
+class QueryError(InvalidRequest):
+    """The query is not valid."""
+
+
+class QuerySyntaxError(QueryError):
+    """The query text does not parse.
+
+    Attributes:
+        position: offset of the first offending character in the query text, if known.
+    """
+
+    def __init__(self, message: str | None = None, *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class UnsupportedQuery(QueryError):
+    """The query uses something this server does not execute."""
+
+
+class UnknownName(QueryError):
+    """The query names a tree or branch that the file does not have.
+
+    Attributes:
+        name: what the query asked for.
+        nearest: existing names that come closest, best first.
+    """
+
+    def __init__(self, message: str | None = None, *, name: str = "", nearest: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.name = name
+        self.nearest = nearest
+
+
+class QueryTypeError(QueryError):
+    """The query applies an operation to a type it does not fit."""
+
+
+class UnknownCodegen(InvalidRequest):
+    """No such code generator on this server."""
+
+
+class SourceRefused(InvalidRequest):
+    """This server may not read that input."""
+
+
+class FormatError(InvalidRequest):
+    """The result cannot be written in the asked format."""
+
+
+class NotFound(ServicexError):
+    """No such object."""
+
+
+class NotAllowed(ServicexError):
+    """You may not do this."""
+
+
+class NotAuthenticated(ServicexError):
+    """Credentials are missing or wrong."""
+
+
+class Conflict(ServicexError):
+    """The object is in a state that forbids this."""
+
+
+class Busy(ServicexError):
+    """The server is at one of its limits; try again later."""
+
+
+class TransformError(ServicexError):
+    """The file could not be transformed."""
+
+
+class SourceUnavailable(TransformError):
+    """The file cannot be reached now."""
+
+
+class SourceCorrupt(TransformError):
+    """The file's bytes are not what its format promises."""
+
+
+class AttemptLost(TransformError):
+    """The process that worked on the file died."""
+
+
+class AttemptTimedOut(TransformError):
+    """The file took longer than its deadline."""
+
+
+class ResourceExhausted(TransformError):
+    """A bound on memory, time or output size was reached."""
+
+
+class ConfigurationError(ServicexError):
+    """A setting does not work."""

@@ -1,0 +1,153 @@
+"""Work units and what workers say about them: the messages of the queue.
+
+Plain frozen dataclasses of msgpack-able fields, so that every transport can carry them
+(msgspec encodes dataclasses as they are).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from servicex_server.model.ids import FileId, RequestId
+from servicex_server.model.kinds import ResultFormat
+
+
+class Reason(StrEnum):
+    """Why an attempt did not deliver; tells the dispatcher whether another one may help."""
+
+    QUERY = "query"
+    """The query does not fit this file (missing tree or branch, wrong type): final."""
+    REFUSED = "refused"
+    """The file may not be read here: final."""
+    CORRUPT = "corrupt"
+    """The bytes are broken: final."""
+    FORMAT = "format"
+    """The result does not fit the output format: final."""
+    UNAVAILABLE = "unavailable"
+    """Not reachable now: worth another attempt."""
+    LOST = "lost"
+    """The worker process died (killed, out of memory): worth another attempt."""
+    TIMED_OUT = "timed-out"
+    """Ran past its deadline: worth another attempt."""
+    RESOURCES = "resources"
+    """Disk full, memory bound: worth another attempt."""
+    INTERNAL = "internal"
+    """A defect of the server: final."""
+
+    @property
+    def is_transient(self) -> bool:
+        return self in _TRANSIENT
+
+
+_TRANSIENT = frozenset({Reason.UNAVAILABLE, Reason.LOST, Reason.TIMED_OUT, Reason.RESOURCES})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed, in words for the user who asked."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransformUnit:
+    """One file (or entry range of it) of one request, to be turned into one result object.
+
+    Attributes:
+        paths: replicas of the file in the order to try them.
+        entry_start: first entry, 0 for the whole file.
+        entry_stop: one past the last entry, None for the end of the file.
+        store_key: where the result object goes.
+        attempt: 1 for the first try.
+        deadline_s: seconds after which the attempt is ended from outside.
+    """
+
+    request_id: RequestId
+    file_id: FileId
+    paths: tuple[str, ...]
+    codegen: str
+    selection: str
+    result_format: ResultFormat
+    store_key: str
+    attempt: int = 1
+    deadline_s: float = 3600.0
+    entry_start: int = 0
+    entry_stop: int | None = None
+    tree_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightUnit:
+    """Bind a query to the first readable of a few files, before anything is fanned out.
+
+    Attributes:
+        files: replicas of up to three files.
+    """
+
+    request_id: RequestId
+    files: tuple[tuple[str, ...], ...]
+    codegen: str
+    selection: str
+    result_format: ResultFormat
+    deadline_s: float = 60.0
+    tree_name: str | None = None
+
+
+Unit = TransformUnit | PreflightUnit
+
+
+@dataclass(frozen=True, slots=True)
+class FileDone:
+    """A file was transformed and its object is in the store.
+
+    Attributes:
+        path: the replica that was read.
+        n_events_in: entries read, before any selection.
+        n_events_out: rows written, after the selection.
+        bytes_read: bytes fetched from the replica.
+        size_bytes: size of the result object as the worker saw it; the store has the last word.
+        seconds: wall time of the attempt.
+    """
+
+    request_id: RequestId
+    file_id: FileId
+    path: str
+    store_key: str
+    n_events_in: int
+    n_events_out: int
+    bytes_read: int
+    size_bytes: int
+    seconds: float
+    attempt: int = 1
+    entry_start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileFailed:
+    """An attempt at a file ended without an object."""
+
+    request_id: RequestId
+    file_id: FileId
+    path: str
+    failure: Failure
+    seconds: float
+    attempt: int = 1
+    entry_start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightDone:
+    """What binding the query to the sampled files showed.
+
+    Attributes:
+        rejection: the text for the user, if every readable file lacks what the query names
+            (or the result cannot be written in the asked format); None lets the request go on.
+    """
+
+    request_id: RequestId
+    rejection: str | None = None
+
+
+Report = FileDone | FileFailed | PreflightDone

@@ -1,0 +1,72 @@
+"""The port between the server, which knows what is to be done, and the workers, who do it.
+
+The server's side is a `Queue`, the worker's side a `WorkSource`. Delivery is at least once in both
+directions; the database makes repeats harmless. The queue never decides about retries: when a worker
+vanishes with a unit in hand, the server hears a `FileFailed` with reason `lost` and decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from servicex_server.model.ids import RequestId
+from servicex_server.model.unit import Report, Unit
+
+
+class ReportDelivery(Protocol):
+    """A report that stays with the transport until it is acknowledged."""
+
+    @property
+    def report(self) -> Report: ...
+
+    async def ack(self) -> None:
+        """Call after the report is durably recorded; the transport then forgets it."""
+        ...
+
+
+class Queue(Protocol):
+    """The server's side."""
+
+    async def publish(self, units: Sequence[Unit]) -> None:
+        """Offers units to workers: preflight first, then requests in turn, each in the given order.
+
+        Raises:
+            Busy: the queue is at its bound; none of the units was taken.
+        """
+        ...
+
+    async def cancel(self, request_id: RequestId) -> None:
+        """Drops waiting units of the request and tells workers to abandon running ones; no reports follow."""
+        ...
+
+    def reports(self) -> AsyncIterator[ReportDelivery]:
+        """What workers say, as it comes."""
+        ...
+
+
+class UnitDelivery(Protocol):
+    """A unit leased to this worker until it reports or gives it back."""
+
+    @property
+    def unit(self) -> Unit: ...
+
+    async def report(self, report: Report) -> None:
+        """Hands the outcome over; returns once the server's side has it in safe hands."""
+        ...
+
+    async def release(self) -> None:
+        """Gives the unit back untouched (graceful drain); another worker gets it, no attempt is counted."""
+        ...
+
+
+class WorkSource(Protocol):
+    """The worker's side."""
+
+    def units(self) -> AsyncIterator[UnitDelivery]:
+        """Units as they are leased, never more at once than the slots announced; ends when the server goes away."""
+        ...
+
+    def cancellations(self) -> AsyncIterator[RequestId]:
+        """Requests whose running units this worker is to abandon, without a report."""
+        ...

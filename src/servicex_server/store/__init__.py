@@ -1,0 +1,4 @@
+"""Station 6: result objects. In: a finished local file and a key; out: its bytes, by range.
+
+`protocol` is the port; `backends` hold the implementations. May import `model` and `errors`.
+"""
