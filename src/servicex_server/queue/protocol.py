@@ -64,7 +64,7 @@ class WorkSource(Protocol):
     """The worker's side."""
 
     def units(self) -> AsyncIterator[UnitDelivery]:
-        """Units as they are leased, never more at once than the slots announced; ends when the server goes away."""
+        """Units as they are leased, never more at once than announced slots; ends when the server goes."""
         ...
 
     def cancellations(self) -> AsyncIterator[RequestId]:

@@ -56,7 +56,7 @@ class Store(Protocol):
         ...
 
     async def local_path(self, key: str) -> Path | None:
-        """Path of the object's bytes if they lie in a local file, else None (the server may then use sendfile)."""
+        """The object's bytes as a local file if they are one, else None (the server may then use sendfile)."""
         ...
 
     async def delete_prefix(self, prefix: str) -> int:
