@@ -1,0 +1,124 @@
+"""The data folder: where everything of one server lies, and who may read it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from servicex_server.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """Paths inside a data folder, and the small files in it.
+
+    The folder is made with mode 0700: results, tokens and the signing secret are its owner's alone.
+    """
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        return self.path / "servicex.db"
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite+aiosqlite:///{self.database}"
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
+    def socket(self) -> Path:
+        return self.path / "queue.sock"
+
+    @property
+    def client_config(self) -> Path:
+        return self.path / "servicex.yaml"
+
+    def create(self) -> None:
+        """Makes the folder if it is missing.
+
+        Raises:
+            ConfigurationError: it cannot be made or written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            message = f"cannot make the data folder {self.path}: {error.strerror}; choose one with --data-dir"
+            raise ConfigurationError(message) from error
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            message = f"cannot write to the data folder {self.path}; choose another with --data-dir"
+            raise ConfigurationError(message)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second server off this folder for as long as the context lasts, even across kill -9."""
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                url = self.read_url() or "an address it has not yet written down"
+                message = f"a server already runs on {self.path} ({url}); stop it or choose another --data-dir"
+                raise ConfigurationError(message) from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    def signing_secret(self) -> bytes:
+        """The secret that signs access tokens; made at first use."""
+        path = self.path / "secret"
+        if not path.exists():
+            _write_private(path, secrets.token_hex(32))
+        return bytes.fromhex(path.read_text().strip())
+
+    def read_token(self) -> str | None:
+        """The access token in the ready-made client configuration, if there is one."""
+        try:
+            content = yaml.safe_load(self.client_config.read_text())
+            token = content["api_endpoints"][0].get("token")
+        except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+            return None
+        return token if isinstance(token, str) else None
+
+    def write_client_config(self, url: str, token: str | None) -> None:
+        """Writes the file that the official client reads; with mode 0600, since it carries the token."""
+        endpoint = {"endpoint": url, "name": "local"} | ({"token": token} if token else {})
+        content = {"api_endpoints": [endpoint], "default_endpoint": "local"}
+        _write_private(self.client_config, yaml.safe_dump(content, sort_keys=False))
+
+    def write_url(self, url: str) -> None:
+        _write_private(self.path / "server.json", json.dumps({"url": url, "pid": os.getpid()}))
+
+    def clear_url(self) -> None:
+        (self.path / "server.json").unlink(missing_ok=True)
+
+    def read_url(self) -> str | None:
+        """URL of the server that runs (or was killed) on this folder."""
+        try:
+            url = json.loads((self.path / "server.json").read_text())["url"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        return url if isinstance(url, str) else None
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replaces the file at once, readable by its owner only."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)

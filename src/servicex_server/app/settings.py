@@ -1,0 +1,155 @@
+"""All settings, in one model: command line over environment over file over default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from servicex_server.errors import ConfigurationError
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on (respects affinity masks of batch systems)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Settings of one server. Environment variables carry the prefix `SERVICEX_`."""
+
+    model_config = SettingsConfigDict(env_prefix="SERVICEX_", extra="forbid", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Others than loopback open the server.")
+    port: int = Field(5000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    data_dir: Path = Field(
+        Path("servicex-data"), description="Folder for the database, results, secrets and `servicex.yaml`."
+    )
+    workers: int = Field(
+        default_factory=usable_cores, ge=1, le=1024, description="Worker processes; default one per core."
+    )
+    auth: bool = Field(True, description="Ask for the access token on every call.")
+    token_lifetime_s: int = Field(
+        21600, ge=1, le=31_536_000, description="Life of a short access token, as handed out by /token/refresh."
+    )
+    public_url: str | None = Field(
+        None, description="URL under which clients reach the server, if not the address they ask for."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Further host names that requests may be addressed to (comma-separated; `*` for any)."
+    )
+    local_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default_factory=lambda: (Path.cwd(),),
+        description="Folders below which input files may be read (colon-separated); default the folder "
+        "the server was started in.",
+    )
+    allowed_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts with private or loopback addresses from which inputs may be read (comma-separated).",
+    )
+    preflight_wait_s: float = Field(
+        20.0, ge=0, le=240, description="How long a submit waits for the query to be tried on the first file."
+    )
+    file_deadline_s: float = Field(3600.0, gt=0, description="Longest time for one attempt at one file.")
+    max_attempts: int = Field(3, ge=1, le=20, description="Attempts at one file before it counts as failed.")
+    request_deadline_s: float = Field(
+        7 * 86400.0, gt=0, description="Longest life of an unfinished request; then it ends with a reason."
+    )
+    worker_memory_bytes: int = Field(
+        4 * 2**30, ge=0, description="Address space each worker process may use for one file; 0 for no limit."
+    )
+    min_free_bytes: int = Field(
+        2**30, ge=0, description="Results are refused when less than this is free on the data folder's disk."
+    )
+    max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body accepted.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level logged.")
+    log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+
+    @field_validator("local_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts", "allowed_private_hosts", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("local_roots")
+    @classmethod
+    def _resolve_roots(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(path.expanduser().resolve() for path in value)
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            message = "must start with http:// or https://"
+            raise ValueError(message)
+        return value.rstrip("/") if value is not None else None
+
+    @model_validator(mode="after")
+    def _absolute_data_dir(self) -> Self:
+        self.data_dir = self.data_dir.expanduser().absolute()
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, then environment, then the file that `load` put aside."""
+        flags = dict(init_settings())
+        file = flags.pop("_file", {})
+        return (
+            InitSettingsSource(settings_cls, init_kwargs=flags),
+            env_settings,
+            InitSettingsSource(settings_cls, init_kwargs=file),
+        )
+
+
+def load(config: Path | None = None, **flags: object) -> Settings:
+    """Settings from the command line's flags (None means not given), the environment and a YAML file.
+
+    Raises:
+        ConfigurationError: names each setting that is wrong and why.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(_file=_read(config), **given)  # type: ignore[arg-type]  # `_file` is taken off above
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        known = ", ".join(sorted(Settings.model_fields))
+        message = f"settings are wrong: {wrong} (settings: {known})"
+        raise ConfigurationError(message) from error
+
+
+def _read(config: Path | None) -> dict[str, object]:
+    if config is None:
+        return {}
+    try:
+        content = yaml.safe_load(config.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        message = f"cannot read the configuration file {config}: {error}"
+        raise ConfigurationError(message) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        message = f"{config} must hold `setting: value` lines"
+        raise ConfigurationError(message)
+    return {str(name).replace("-", "_"): value for name, value in content.items()}

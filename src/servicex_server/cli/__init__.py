@@ -1,0 +1,53 @@
+"""The command `servicex-server`: one module per command group.
+
+Heavy imports happen inside the commands, so that `--help` and shell completion answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from servicex_server.cli.check import check
+from servicex_server.cli.config import config_app
+from servicex_server.cli.database import db_app
+from servicex_server.cli.token import token_app
+from servicex_server.cli.transform import transform
+from servicex_server.cli.up import up
+from servicex_server.errors import ServicexError
+
+app = typer.Typer(
+    name="servicex-server",
+    help="Filtered columns from LHC data sets, delivered while you wait.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Filtered columns from LHC data sets, delivered while you wait."""
+    if show:
+        from importlib.metadata import version as installed  # noqa: PLC0415  keeps --help quick
+
+        typer.echo(installed("servicex-server"))
+        raise typer.Exit
+
+
+app.command()(up)
+app.command()(check)
+app.command()(transform)
+app.add_typer(token_app, name="token")
+app.add_typer(config_app, name="config")
+app.add_typer(db_app, name="db")
+
+
+def main() -> None:
+    """Runs the command; an error the server raised on purpose is one line on stderr and exit code 1."""
+    try:
+        app()
+    except ServicexError as error:
+        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201  the command's own output
+        sys.exit(1)

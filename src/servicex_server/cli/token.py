@@ -1,0 +1,47 @@
+"""`servicex-server token`: who may use the server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from servicex_server.cli.options import ConfigOption, DataDirOption, load_settings
+
+token_app = typer.Typer(help="Who may use the server.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="Name of the user; requests and results belong to it.")]
+
+
+@token_app.command()
+def create(
+    name: NameArgument,
+    admin: Annotated[bool, typer.Option(help="May read and manage everybody's requests.")] = False,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make an access token for a user (an older one of the same name stops working) and print it once."""
+    settings = load_settings(config, data_dir=data_dir)
+    from servicex_server.app.tokens import issue  # noqa: PLC0415  keeps --help quick
+
+    typer.echo(issue(settings, name, is_admin=admin))
+
+
+@token_app.command()
+def revoke(name: NameArgument, data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
+    """Make a user's token stop working; requests and results stay."""
+    settings = load_settings(config, data_dir=data_dir)
+    from servicex_server.app.tokens import revoke as forget  # noqa: PLC0415  keeps --help quick
+
+    forget(settings, name)
+    typer.echo(f"{name}'s token no longer works")
+
+
+@token_app.command("list")
+def list_names(data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
+    """List the users that have a token."""
+    settings = load_settings(config, data_dir=data_dir)
+    from servicex_server.app.tokens import names  # noqa: PLC0415  keeps --help quick
+
+    for name in names(settings):
+        typer.echo(name)
