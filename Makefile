@@ -1,0 +1,79 @@
+# Two doors: `make demo` and `make test`. Each sets up all it needs on a fresh machine; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .cache/stamps
+PYTEST := $(BIN)/python -m pytest
+
+# --- doors -----------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: env samples ## the official client gets columns of CMS, ATLAS and toy files; leaves demo.png
+	$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: env samples client26 debian ## all tests but the long ones; what had to be skipped is listed at the end
+	$(PYTEST) -m "not long" $(PYTEST_ARGS)
+
+# --- for developers --------------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: env ## ruff, mypy, import layers, spelling, shell scripts, sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/shellcheck scripts/*.sh .ci/run
+	$(BIN)/python scripts/check_tree.py
+
+.PHONY: format
+format: env ## let ruff sort imports and lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test-long
+test-long: env samples client26 debian ## the tests that take minutes or need heavy oracles
+	$(PYTEST) -m long $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: env samples ## time to ready, latency, submits per second, memory; writes .cache/bench/service.json
+	$(BIN)/python benchmarks/service.py
+
+.PHONY: lock
+lock: ## pin the newest dependencies that pyproject.toml allows, with hashes
+	scripts/lock.sh
+
+.PHONY: clean
+clean: ## remove environments, caches and results
+	rm -rf .venv .venv-client26 .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo.png
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# --- set-up, done once per change of what it depends on --------------------------------------------------------
+
+.PHONY: env samples client26 debian
+env: $(STAMPS)/env
+samples: $(STAMPS)/samples
+client26: $(STAMPS)/client26
+debian: $(STAMPS)/debian
+
+$(STAMPS)/env: requirements/dev.txt pyproject.toml scripts/setup_env.sh
+	scripts/setup_env.sh
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/samples: requirements/samples.txt scripts/fetch_samples.py | $(STAMPS)/env
+	$(BIN)/python scripts/fetch_samples.py
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/client26: requirements/client26.txt scripts/setup_client26.sh
+	scripts/setup_client26.sh
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/debian: scripts/setup_debian.sh
+	scripts/setup_debian.sh
+	@mkdir -p $(@D) && touch $@

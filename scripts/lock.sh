@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Pin every dependency with its hashes. The files name no index, so they work behind any mirror.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv=$(scripts/find_uv.sh)
+
+pin() {
+    "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+        --no-emit-find-links --no-header --no-annotate "$@"
+}
+
+pin pyproject.toml --extra xrootd --group dev --output-file requirements/dev.txt
+pin pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
+pin requirements/client26.in --output-file requirements/client26.txt
+pin requirements/uv.in --output-file requirements/uv.txt

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Make .venv: the pinned dependencies, then the project itself without fetching anything more.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv=$(scripts/find_uv.sh)
+export VIRTUAL_ENV=.venv UV_LINK_MODE=${UV_LINK_MODE:-hardlink}
+
+[ -x .venv/bin/python ] || "$uv" venv --quiet --python "${PYTHON:->=3.11}" .venv
+"$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements/dev.txt
+"$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
