@@ -18,6 +18,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     ├── NotAuthenticated            no or wrong credentials (401)
     ├── Conflict                    the object is in a state that forbids it (400, as the official server)
     ├── Busy                        a bound is reached; try again later (503)
+    │   └── DatabaseUnavailable     the database cannot be reached or is locked for too long
     ├── TransformError              one input file could not be transformed
     │   ├── SourceUnavailable       unreachable, timed out: another attempt may help
     │   ├── SourceCorrupt           the bytes are not what the format promises
@@ -113,6 +114,10 @@ class Conflict(ServicexError):
 
 class Busy(ServicexError):
     """The server is at one of its limits; try again later."""
+
+
+class DatabaseUnavailable(Busy):
+    """The database cannot be reached now; try again later."""
 
 
 class TransformError(ServicexError):

@@ -144,3 +144,23 @@ class FileResult:
     attempts: int
     reason: str | None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Totals over the delivered files of a request.
+
+    Attributes:
+        min_s, max_s, avg_s, total_s: wall time of a file's counted attempt.
+        total_bytes: size of the result objects.
+        total_events: entries read, before any selection.
+        events_per_s: entries read per second of attempt time.
+    """
+
+    min_s: float
+    max_s: float
+    avg_s: float
+    total_s: float
+    total_bytes: int
+    total_events: int
+    events_per_s: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,10 +29,13 @@ class Store(Protocol):
 
     A put is atomic: readers see the whole object or none. Putting a key again replaces it.
     The blocking methods are for worker processes; the async ones for the server.
+    What a key may look like is said in `store.key`; every method raises ValueError for others.
     """
 
     def put_file(self, key: str, path: Path) -> StoredObject:
         """Moves (or uploads) the finished file at `path` to `key`, durably, and returns what is stored.
+
+        A file in the scratch folder is gone afterwards, stored or not.
 
         Raises:
             ResourceExhausted: the disk is full or a quota is reached; nothing was stored.
@@ -43,12 +46,19 @@ class Store(Protocol):
         """A local folder in which workers write results before they put them."""
         ...
 
+    async def clear_scratch(self, older_than: datetime) -> int:
+        """Removes scratch files last written before that time (left by killed workers); returns how many."""
+        ...
+
     async def head(self, key: str) -> StoredObject | None:
         """What is stored under `key`, or None."""
         ...
 
-    def stream(self, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Bytes `[start, stop)` in pieces of bounded size.
+    def stream(self, key: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """Bytes `[start, stop)` in pieces of at most 1 MiB; ends early where the object ends.
+
+        What was opened stays readable to its end, also if the key is put again or deleted meanwhile.
+        Whoever leaves the generator before its end closes it (`contextlib.aclosing`).
 
         Raises:
             NotFound: no such object (raised by the first step).
@@ -59,6 +69,18 @@ class Store(Protocol):
         """The object's bytes as a local file if they are one, else None (the server may then use sendfile)."""
         ...
 
+    async def delete(self, key: str) -> None:
+        """Deletes the object under `key`; one that is not there is no error."""
+        ...
+
     async def delete_prefix(self, prefix: str) -> int:
         """Deletes every object whose key starts with `prefix` (which ends with '/'); returns how many."""
+        ...
+
+    def iter_prefixes(self) -> AsyncIterator[str]:
+        """The first segment of every key, each once and with its '/': what an orphan sweep compares."""
+        ...
+
+    def iter_keys(self, prefix: str = "") -> AsyncIterator[str]:
+        """Every key that starts with `prefix` (empty, or ending with '/'), in no particular order."""
         ...

@@ -1,0 +1,47 @@
+"""What the use cases work with: one frozen bundle, made by a composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from servicex_server.db.session import Database
+from servicex_server.plan.parse import CODEGENS
+from servicex_server.queue.protocol import Queue
+from servicex_server.service.backlog import Backlog
+from servicex_server.service.limits import Limits
+from servicex_server.service.notify import Notifier
+from servicex_server.source.policy import SourcePolicy
+from servicex_server.store.protocol import Store
+
+
+def read_clock() -> datetime:
+    """Now, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The ports and bounds of one server.
+
+    Attributes:
+        db: the truth.
+        queue, store: where work and results go.
+        policy: which inputs may be read.
+        limits: bounds and intervals.
+        codegens: names of code generators and what they are.
+        notifier: wakes those who wait for a request.
+        backlog: what this process still has to hand to the queue.
+        clock: now, as an aware UTC time.
+    """
+
+    db: Database
+    queue: Queue
+    store: Store
+    policy: SourcePolicy
+    limits: Limits = field(default_factory=Limits)
+    codegens: Mapping[str, str] = field(default_factory=lambda: dict(CODEGENS))
+    notifier: Notifier = field(default_factory=Notifier)
+    backlog: Backlog = field(default_factory=Backlog)
+    clock: Callable[[], datetime] = read_clock

@@ -1,0 +1,52 @@
+"""Every bound and interval that the use cases obey, as plain values from the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one server; the defaults suit a laptop and a shared deployment alike.
+
+    Attributes:
+        selection_bytes: longest selection, in UTF-8.
+        title_characters: longest title; clients read it from the capability `long_sample_titles_10240`.
+        files: longest file list.
+        path_characters: longest path or URL of one input.
+        listed_requests: newest requests that a list shows.
+        preflight_files: files tried before fan-out; 0 switches preflight off.
+        preflight_wait_s: how long a submit waits for the preflight before it answers with the id.
+        preflight_deadline_s: how long a worker may take for it.
+        preflight_patience_s: after this long without an outcome the request goes on without preflight.
+        file_deadline_s: longest time for one attempt at one file.
+        max_attempts: attempts at one file before it counts as failed.
+        retry_backoff_s: pause before the second attempt; doubles with each further one.
+        request_deadline_s: longest life of an unfinished request.
+        publish_page: units handed to the queue at a time, so that requests take turns.
+        publish_retry_s: pause after the queue was at its bound.
+        report_batch: reports recorded in one transaction.
+        sweep_interval_s: pause between two rounds of the sweeper.
+        scratch_age_s: unfinished worker files older than this are removed.
+        deletion_grace_s: a deleted request's prefix is emptied again until this long after, for late objects.
+    """
+
+    selection_bytes: int = 2**20
+    title_characters: int = 10_240
+    files: int = 100_000
+    path_characters: int = 4_096
+    listed_requests: int = 10_000
+    preflight_files: int = 3
+    preflight_wait_s: float = 20.0
+    preflight_deadline_s: float = 60.0
+    preflight_patience_s: float = 300.0
+    file_deadline_s: float = 3600.0
+    max_attempts: int = 3
+    retry_backoff_s: float = 1.0
+    request_deadline_s: float = 7 * 86400.0
+    publish_page: int = 500
+    publish_retry_s: float = 0.5
+    report_batch: int = 200
+    sweep_interval_s: float = 30.0
+    scratch_age_s: float = 86400.0
+    deletion_grace_s: float = 7200.0
