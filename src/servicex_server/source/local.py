@@ -1,0 +1,91 @@
+"""A local file, read by position."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from servicex_server.errors import SourceRefused, SourceUnavailable
+from servicex_server.source import ranges
+from servicex_server.source.policy import SourcePolicy, is_below_roots, refuse_local
+
+
+class LocalSource:
+    """Reads with `pread`: unlike a memory map, a file that shrinks meanwhile cannot kill the process."""
+
+    def __init__(self, path: str, policy: SourcePolicy) -> None:
+        """Opens `path`, which `policy.check` has resolved, and checks what was really opened.
+
+        Raises:
+            SourceRefused: by now the path leads out of the roots, or it is not a regular file.
+            SourceUnavailable: it cannot be opened.
+        """
+        self.location = path
+        self.bytes_read = 0
+        self._lock = threading.Lock()
+        self._descriptor = _open(path)
+        try:
+            self._check_opened(policy)
+            status = os.fstat(self._descriptor)
+        except BaseException:
+            self.close()
+            raise
+        self.size_bytes = status.st_size
+        self.identity = f"local:{path}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+
+    def _check_opened(self, policy: SourcePolicy) -> None:
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            message = f"{self.location!r} is not a regular file"
+            raise SourceRefused(message)
+        # A folder on the way may have become a symbolic link since the check: ask what was opened.
+        link = Path(f"/proc/self/fd/{self._descriptor}")
+        if policy.unrestricted_local or not link.parent.exists():
+            return
+        opened = link.readlink()
+        # A file that has been deleted meanwhile has no path that could be checked.
+        if not is_below_roots(policy, opened):
+            raise refuse_local(policy, self.location)
+
+    def read_ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        ranges.check_within(wanted, self.size_bytes, self.location)
+        return [self._read(start, stop) for start, stop in wanted]
+
+    def _read(self, start: int, stop: int) -> bytes:
+        pieces: list[bytes] = []
+        position = start
+        while position < stop:
+            try:
+                piece = os.pread(self._descriptor, stop - position, position)
+            except OSError as error:
+                message = f"cannot read {self.location}: {error.strerror}"
+                raise SourceUnavailable(message) from error
+            if not piece:
+                message = f"{self.location} became shorter while it was read"
+                raise SourceUnavailable(message)
+            pieces.append(piece)
+            position += len(piece)
+        with self._lock:
+            self.bytes_read += stop - start
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _open(path: str) -> int:
+    # O_NONBLOCK: opening a pipe must not wait for its writer.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            message = f"{path!r} became a symbolic link while it was opened"
+            raise SourceRefused(message) from error
+        message = f"cannot open {path!r}: {error.strerror}"
+        raise SourceUnavailable(message) from error
