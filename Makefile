@@ -57,10 +57,10 @@ help: ## list the targets
 # --- set-up, done once per change of what it depends on --------------------------------------------------------
 
 .PHONY: env samples client26 debian
-env: $(STAMPS)/env
-samples: $(STAMPS)/samples
-client26: $(STAMPS)/client26
-debian: $(STAMPS)/debian
+env: $(STAMPS)/env ;@:
+samples: $(STAMPS)/samples ;@:
+client26: $(STAMPS)/client26 ;@:
+debian: $(STAMPS)/debian ;@:
 
 $(STAMPS)/env: requirements/dev.txt pyproject.toml scripts/setup_env.sh
 	scripts/setup_env.sh

@@ -1,4 +1,4 @@
-"""Check what no linter checks: sizes of functions and modules, and text that does not belong in the repository."""
+"""Check what no linter checks: sizes of functions and modules, text that has no place in a repository."""
 
 from __future__ import annotations
 
@@ -36,13 +36,16 @@ def find_long_code(path: Path, text: str) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_FUNCTION_LINES:
-                yield f"{path}:{node.lineno}: {node.name} has {length} lines, at most {MAX_FUNCTION_LINES} are allowed"
+                yield f"{path}:{node.lineno}: {node.name} has {length} lines of at most {MAX_FUNCTION_LINES}"
 
 
 def find_foreign_text(path: Path, text: str) -> Iterator[str]:
     """Yield a complaint for each registry host and each path of somebody's machine."""
     for number, line in enumerate(text.splitlines(), start=1):
-        for what, pattern in (("a package registry host", REGISTRY_HOST), ("a path of one machine", HOME_PATH)):
+        for what, pattern in (
+            ("a package registry host", REGISTRY_HOST),
+            ("a path of one machine", HOME_PATH),
+        ):
             if found := pattern.search(line):
                 yield f"{path}:{number}: {what} ({found.group()}) does not belong in the repository"
 

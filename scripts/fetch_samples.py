@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def download(folder: Path) -> Path:
-    """Return the archive. pip compares its SHA-256 and asks it for its metadata with the pinned build tools."""
+    """Return the archive. pip compares its SHA-256 and asks for its metadata with the pinned build tools."""
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
     options += ["--no-binary", ":all:", "--require-hashes", "-r", str(ROOT / "requirements" / "samples.txt")]
     subprocess.run([sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)], check=True)
