@@ -37,11 +37,17 @@ class Queue(Protocol):
         ...
 
     async def cancel(self, request_id: RequestId) -> None:
-        """Drops waiting units of the request and tells workers to abandon running ones; no reports follow."""
+        """Drops waiting units of the request and tells workers to abandon running ones.
+
+        No reports of them follow; those of units that had ended before may still come.
+        """
         ...
 
     def reports(self) -> AsyncIterator[ReportDelivery]:
-        """What workers say, as it comes."""
+        """What workers say, as it comes, beginning with what was not acknowledged; ends with the queue.
+
+        There is one reader at a time: a new call takes over from the one before.
+        """
         ...
 
 
@@ -52,21 +58,43 @@ class UnitDelivery(Protocol):
     def unit(self) -> Unit: ...
 
     async def report(self, report: Report) -> None:
-        """Hands the outcome over; returns once the server's side has it in safe hands."""
+        """Hands the outcome over; returns once the server's side has it in safe hands.
+
+        Raises:
+            ConnectionError: the server is gone; it may or may not have heard the report.
+        """
         ...
 
     async def release(self) -> None:
-        """Gives the unit back untouched (graceful drain); another worker gets it, no attempt is counted."""
+        """Gives the unit back untouched (graceful drain); another worker gets it, no attempt is counted.
+
+        Units of a canceled request are forgotten instead, so this also ends abandoned work.
+
+        Raises:
+            ConnectionError: the server is gone.
+        """
         ...
 
 
 class WorkSource(Protocol):
     """The worker's side."""
 
+    @property
+    def is_connected(self) -> bool:
+        """False once the server is gone."""
+        ...
+
     def units(self) -> AsyncIterator[UnitDelivery]:
-        """Units as they are leased, never more at once than announced slots; ends when the server goes."""
+        """Units as they are leased, never more at once than announced slots.
+
+        Ends when the server goes, or after `drain`.
+        """
         ...
 
     def cancellations(self) -> AsyncIterator[RequestId]:
         """Requests whose running units this worker is to abandon, without a report."""
+        ...
+
+    async def drain(self) -> None:
+        """Asks for no further units; those leased but not yet taken from `units()` are given back."""
         ...
