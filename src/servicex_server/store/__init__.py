@@ -1,4 +1,5 @@
 """Station 6: result objects. In: a finished local file and a key; out: its bytes, by range.
 
-`protocol` is the port; `backends` hold the implementations. May import `model` and `errors`.
+`protocol` is the port, `key` says what a key may look like; `backends` hold the implementations.
+May import `model` and `errors`.
 """

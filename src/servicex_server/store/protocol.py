@@ -66,7 +66,7 @@ class Store(Protocol):
         ...
 
     async def local_path(self, key: str) -> Path | None:
-        """The object's bytes as a local file if they are one, else None (the server may then use sendfile)."""
+        """The object's bytes as a local file if they are one, else None (so that sendfile can be used)."""
         ...
 
     async def delete(self, key: str) -> None:

@@ -1,0 +1,1 @@
+"""Implementations of the store: a local folder, and memory for tests and trials."""

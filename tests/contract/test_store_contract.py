@@ -1,0 +1,248 @@
+"""What every store promises, asked of each of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from servicex_server.errors import NotFound, ResourceExhausted
+from servicex_server.store.backends.local import LocalStore
+from servicex_server.store.backends.memory import MemoryStore
+from servicex_server.store.protocol import Store, StoredObject
+
+MEBI = 1024 * 1024
+
+
+@pytest.fixture(params=["local", "memory"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def store(kind: str, tmp_path: Path) -> Store:
+    if kind == "local":
+        return LocalStore(tmp_path / "store", min_free_bytes=0)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return MemoryStore(scratch)
+
+
+@pytest.fixture
+def full_store(kind: str, tmp_path: Path) -> Store:
+    """A store that has no room for anything."""
+    if kind == "local":
+        return LocalStore(tmp_path / "full", min_free_bytes=2**62)
+    scratch = tmp_path / "scratch-of-full"
+    scratch.mkdir()
+    return MemoryStore(scratch, max_bytes=1)
+
+
+def put(store: Store, key: str, content: bytes, name: str = "unfinished") -> StoredObject:
+    path = store.scratch_folder() / name
+    path.write_bytes(content)
+    return store.put_file(key, path)
+
+
+async def read(store: Store, key: str, start: int = 0, stop: int = 2**62) -> bytes:
+    async with aclosing(store.stream(key, start, stop)) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+async def collect(items: AsyncIterator[str]) -> list[str]:
+    return sorted([item async for item in items])
+
+
+async def test_put_moves_the_file_and_head_describes_it(store: Store) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    stored = put(store, "request/1-1", b"content")
+    assert list(store.scratch_folder().iterdir()) == []
+    assert await store.head("request/1-1") == stored
+    assert (stored.key, stored.size_bytes) == ("request/1-1", 7)
+    assert before <= stored.modified <= datetime.now(UTC)
+    assert stored.modified.microsecond == 0
+    assert re.fullmatch(r"[0-9a-z-]+", stored.etag)
+    assert not re.fullmatch(r"[0-9a-f]{32}", stored.etag), "clients would take it for an MD5 sum"
+
+
+async def test_a_file_from_elsewhere_is_moved_too(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere"
+    path.write_bytes(b"content")
+    store.put_file("request/1-1", path)
+    assert not path.exists()
+    assert await read(store, "request/1-1") == b"content"
+
+
+async def test_putting_again_replaces(store: Store) -> None:
+    first = put(store, "request/1-1", b"first")
+    second = put(store, "request/1-1", b"second time")
+    assert first.etag != second.etag
+    assert await read(store, "request/1-1") == b"second time"
+
+
+async def test_unknown_keys(store: Store) -> None:
+    put(store, "request/1-1", b"content")
+    for key in ("request/2-1", "other/1-1", "request"):
+        assert await store.head(key) is None
+        assert await store.local_path(key) is None
+        with pytest.raises(NotFound, match=re.escape(repr(key))):
+            await read(store, key)
+
+
+async def test_local_path_has_the_bytes_if_there_is_one(store: Store) -> None:
+    put(store, "request/1-1", b"content")
+    path = await store.local_path("request/1-1")
+    assert path is None or path.read_bytes() == b"content"
+
+
+async def test_stream_gives_pieces_of_bounded_size(store: Store) -> None:
+    content = bytes(range(256)) * (3 * MEBI // 256) + b"end"
+    put(store, "request/1-1", content)
+    async with aclosing(store.stream("request/1-1", 0, len(content))) as stream:
+        pieces = [piece async for piece in stream]
+    assert all(0 < len(piece) <= MEBI for piece in pieces)
+    assert b"".join(pieces) == content
+
+
+async def test_stream_takes_any_range(store: Store) -> None:
+    content = bytes(range(256)) * (2 * MEBI // 256)
+    put(store, "request/1-1", content)
+    for start, stop in [
+        (0, 1),
+        (5, 5),
+        (3, MEBI + 3),
+        (MEBI, 2 * MEBI),
+        (2 * MEBI - 1, 2**40),
+        (2**40, 2**41),
+    ]:
+        assert await read(store, "request/1-1", start, stop) == content[start:stop]
+
+
+async def test_empty_objects(store: Store) -> None:
+    assert put(store, "request/1-1", b"").size_bytes == 0
+    assert await read(store, "request/1-1") == b""
+
+
+async def test_delete_takes_one_object(store: Store) -> None:
+    put(store, "one/a", b"x")
+    put(store, "one/b/c", b"x")
+    await store.delete("one/b/c")
+    await store.delete("one/b/c")
+    await store.delete("one")
+    assert await store.head("one/b/c") is None
+    assert await collect(store.iter_keys()) == ["one/a"]
+    put(store, "one/b", b"the folder is gone, so its name is free")
+
+
+async def test_delete_prefix_deletes_below_it_only(store: Store) -> None:
+    for key in ("one/a", "one/b/c", "one-more/a", "two/one/a"):
+        put(store, key, b"x")
+    assert await store.delete_prefix("one/") == 2
+    assert await collect(store.iter_keys()) == ["one-more/a", "two/one/a"]
+    assert await store.delete_prefix("one/") == 0
+    assert await store.delete_prefix("two/one/") == 1
+    assert await collect(store.iter_prefixes()) == ["one-more/"]
+    put(store, "one/a", b"y")
+    assert await read(store, "one/a") == b"y"
+
+
+async def test_a_reader_outlives_deletion_and_replacement(store: Store) -> None:
+    content = b"a" * (2 * MEBI)
+    put(store, "one/a", content)
+    put(store, "two/a", content)
+    async with (
+        aclosing(store.stream("one/a", 0, len(content))) as deleted,
+        aclosing(store.stream("two/a", 0, len(content))) as replaced,
+    ):
+        first, other = await anext(deleted), await anext(replaced)
+        await store.delete_prefix("one/")
+        put(store, "two/a", b"b" * (2 * MEBI))
+        assert first + b"".join([piece async for piece in deleted]) == content
+        assert other + b"".join([piece async for piece in replaced]) == content
+
+
+async def test_listing(store: Store) -> None:
+    keys = sorted([f"request-{n % 3}/{n}-1" for n in range(1200)] + ["top"])
+    for key in keys:
+        put(store, key, b"")
+    assert await collect(store.iter_keys()) == keys
+    assert await collect(store.iter_keys("request-1/")) == [
+        key for key in keys if key.startswith("request-1/")
+    ]
+    assert await collect(store.iter_keys("nobody/")) == []
+    assert await collect(store.iter_prefixes()) == ["request-0/", "request-1/", "request-2/"]
+
+
+async def test_a_full_store_says_so_and_keeps_nothing(full_store: Store) -> None:
+    with pytest.raises(ResourceExhausted, match="full"):
+        put(full_store, "request/1-1", b"content")
+    assert list(full_store.scratch_folder().iterdir()) == []
+    assert await collect(full_store.iter_keys()) == []
+    assert await full_store.head("request/1-1") is None
+
+
+async def test_clear_scratch_takes_old_files_only(store: Store) -> None:
+    folder = store.scratch_folder()
+    (folder / "file").write_bytes(b"x")
+    (folder / "folder").mkdir()
+    (folder / "folder" / "file").write_bytes(b"x")
+    assert await store.clear_scratch(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert await store.clear_scratch(datetime.now(UTC) + timedelta(hours=1)) == 2
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "/", "/etc/passwd", "..", "a/../b", "./a", "a//b", "a/", "a\0b", "a\nb", "a\\b"),
+        *("x" * 256, "/".join(["x" * 100] * 11), "not UTF-8: \udc80"),
+    ],
+)
+async def test_keys_that_could_lead_elsewhere_are_refused(store: Store, key: str) -> None:
+    path = store.scratch_folder() / "unfinished"
+    path.write_bytes(b"content")
+    with pytest.raises(ValueError, match="takes no key"):
+        store.put_file(key, path)
+    with pytest.raises(ValueError, match="takes no key"):
+        await store.head(key)
+    with pytest.raises(ValueError, match="takes no key"):
+        await store.local_path(key)
+    with pytest.raises(ValueError, match="takes no key"):
+        await read(store, key)
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "a", "../", "a/../", "a//"])
+async def test_prefixes_that_could_take_too_much_are_refused(store: Store, prefix: str) -> None:
+    put(store, "a/b", b"content")
+    with pytest.raises(ValueError, match="the store takes no"):
+        await store.delete_prefix(prefix)
+    assert await collect(store.iter_keys()) == ["a/b"]
+
+
+@pytest.mark.parametrize("key", ["a/b", "a/b/c/d"])
+async def test_an_object_cannot_be_the_folder_of_another(store: Store, key: str) -> None:
+    put(store, "a/b/c", b"content")
+    with pytest.raises(ValueError, match="takes no key"):
+        put(store, key, b"other")
+    assert list(store.scratch_folder().iterdir()) == []
+    assert await collect(store.iter_keys()) == ["a/b/c"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.text(st.characters(exclude_categories=["C"], exclude_characters="/\\"), min_size=1, max_size=60)
+)
+async def test_keys_of_odd_characters_are_kept_as_they_are(store: Store, name: str) -> None:
+    key = f"request-{len(name)}/{name}"
+    if name in {".", ".."}:
+        return
+    put(store, key, name.encode())
+    assert await read(store, key) == name.encode()
+    assert key in await collect(store.iter_keys())
+    assert await store.delete_prefix(f"request-{len(name)}/") == 1
