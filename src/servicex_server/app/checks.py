@@ -63,7 +63,9 @@ def _folder(settings: Settings) -> Finding:
     folder = settings.data_dir
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Finding("data folder", Grade.FAIL, f"{folder}: {existing} is not writable for you; use --data-dir")
+        return Finding(
+            "data folder", Grade.FAIL, f"{folder}: {existing} is not writable for you; use --data-dir"
+        )
     free = shutil.disk_usage(existing).free
     detail = f"{folder}, {free / 2**30:.1f} GiB free"
     if free < settings.min_free_bytes:
@@ -88,14 +90,18 @@ def _roots(settings: Settings) -> Iterator[Finding]:
         if root.is_dir() and os.access(root, os.R_OK | os.X_OK):
             yield Finding("local root", Grade.OK, str(root))
         else:
-            yield Finding("local root", Grade.WARNING, f"{root} is not a readable folder; no file can come from it")
+            yield Finding(
+                "local root", Grade.WARNING, f"{root} is not a readable folder; no file can come from it"
+            )
     if not settings.local_roots:
         yield Finding("local root", Grade.NOTE, "none: only http(s):// and root:// inputs are allowed")
 
 
 def _access(settings: Settings) -> Finding:
     if settings.auth:
-        return Finding("access", Grade.OK, f"token asked for; yours is in {DataDir(settings.data_dir).client_config}")
+        return Finding(
+            "access", Grade.OK, f"token asked for; yours is in {DataDir(settings.data_dir).client_config}"
+        )
     if settings.host in LOOPBACK:
         return Finding("access", Grade.NOTE, "open to every user of this machine (auth is off)")
     return Finding("access", Grade.WARNING, f"open to everybody who reaches {settings.host} (auth is off)")
@@ -114,7 +120,9 @@ def _xrootd() -> Finding:
 def _server(settings: Settings) -> Finding:
     url = DataDir(settings.data_dir).read_url()
     if url is None:
-        return Finding("server", Grade.NOTE, "not running on this data folder; start it with `servicex-server up`")
+        return Finding(
+            "server", Grade.NOTE, "not running on this data folder; start it with `servicex-server up`"
+        )
     try:
         answer = httpx.get(f"{url}/readyz", timeout=5.0)
     except httpx.HTTPError as error:

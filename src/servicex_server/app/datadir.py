@@ -69,7 +69,9 @@ class DataDir:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 url = self.read_url() or "an address it has not yet written down"
-                message = f"a server already runs on {self.path} ({url}); stop it or choose another --data-dir"
+                message = (
+                    f"a server already runs on {self.path} ({url}); stop it or choose another --data-dir"
+                )
                 raise ConfigurationError(message) from error
             yield
         finally:

@@ -39,7 +39,10 @@ class Settings(BaseSettings):
     )
     auth: bool = Field(True, description="Ask for the access token on every call.")
     token_lifetime_s: int = Field(
-        21600, ge=1, le=31_536_000, description="Life of a short access token, as handed out by /token/refresh."
+        21600,
+        ge=1,
+        le=31_536_000,
+        description="Life of a short access token, as handed out by /token/refresh.",
     )
     public_url: str | None = Field(
         None, description="URL under which clients reach the server, if not the address they ask for."
@@ -56,6 +59,9 @@ class Settings(BaseSettings):
         (),
         description="Hosts with private or loopback addresses from which inputs may be read (comma-separated).",
     )
+    preflight_files: int = Field(
+        3, ge=0, le=10, description="Files on which a query is tried before fan-out; 0 switches that off."
+    )
     preflight_wait_s: float = Field(
         20.0, ge=0, le=240, description="How long a submit waits for the query to be tried on the first file."
     )
@@ -71,7 +77,9 @@ class Settings(BaseSettings):
         2**30, ge=0, description="Results are refused when less than this is free on the data folder's disk."
     )
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body accepted.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level logged.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level logged."
+    )
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
 
     @field_validator("local_roots", mode="before")

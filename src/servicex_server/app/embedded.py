@@ -1,0 +1,285 @@
+"""`servicex-server up`: HTTP app, workers, SQLite, local results and embedded queue in one process tree."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from servicex_server.app.datadir import DataDir
+from servicex_server.app.settings import Settings
+from servicex_server.errors import ConfigurationError
+from servicex_server.launch.local import LocalWorkers
+from servicex_server.model.worker import ExecutorSpec
+from servicex_server.queue.transports.embedded import EmbeddedQueue
+from servicex_server.telemetry import logs
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from servicex_server.service.context import Services
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted; a burst of clients must not see refusals."""
+
+
+def run(settings: Settings) -> int:
+    """Serves until it is told to stop; returns the process's exit code.
+
+    Raises:
+        ConfigurationError: something stands in the way of starting; the text says what to do.
+    """
+    logs.configure(settings.log_level, as_json=settings.log_format == "json")
+    data = DataDir(settings.data_dir)
+    data.create()
+    with data.locked(), _listen(settings) as listener:
+        try:
+            return asyncio.run(_serve(settings, data, listener))
+        except* ConfigurationError as group:
+            raise group.exceptions[0] from None
+        finally:
+            data.clear_url()
+
+
+def upgrade_database(settings: Settings) -> str:
+    """Brings the schema up to date; returns its revision."""
+    from servicex_server.db import schema  # noqa: PLC0415  see _open_services
+
+    data = DataDir(settings.data_dir)
+    data.create()
+    return schema.upgrade(data.database_url)
+
+
+def check_database(settings: Settings) -> None:
+    """Raises ConfigurationError, naming the command to run, unless the schema is up to date."""
+    from servicex_server.db import schema  # noqa: PLC0415  see _open_services
+
+    schema.check(DataDir(settings.data_dir).database_url)
+
+
+@contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    """The listening socket, bound before anything is started, so that a taken port stops us at once."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except (OSError, OverflowError) as error:
+            is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            why = "another program uses it" if is_taken else str(error)
+            message = (
+                f"cannot listen on {settings.host} port {settings.port}: {why}; choose with --host, --port"
+            )
+            raise ConfigurationError(message) from error
+        listener.listen(BACKLOG)
+        yield listener
+
+
+async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> int:
+    async with AsyncExitStack() as stack:
+        queue = await stack.enter_async_context(EmbeddedQueue(data.socket))
+        # Workers load the file format libraries while this process loads the web framework.
+        workers = await stack.enter_async_context(_workers(settings, data))
+        services, token = await _open_services(settings, data, queue, stack)
+        url = _url(settings, listener)
+        app = _build_app(settings, data, services, workers)
+        return await _serve_http(settings, data, services, app, listener, (url, token))
+
+
+def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
+    spec = ExecutorSpec(
+        factory="servicex_server.app.executor:build",
+        kwargs={
+            "store_folder": str(data.store),
+            "min_free_bytes": settings.min_free_bytes,
+            "local_roots": [str(root) for root in settings.local_roots],
+            "allowed_private_hosts": list(settings.allowed_private_hosts),
+        },
+    )
+    return LocalWorkers(
+        data.socket,
+        slots=settings.workers,
+        executor=spec,
+        memory_limit_bytes=settings.worker_memory_bytes or None,
+        log_level=settings.log_level,
+    )
+
+
+async def _open_services(
+    settings: Settings, data: DataDir, queue: EmbeddedQueue, stack: AsyncExitStack
+) -> tuple[Services, str | None]:
+    """The services over this folder, and the owner's token if access is controlled."""
+    # Imported here, after the workers were started: their start-up and ours run side by side.
+    from servicex_server.app.tokens import ensure_owner_token  # noqa: PLC0415
+    from servicex_server.db import schema  # noqa: PLC0415
+    from servicex_server.db.session import Database  # noqa: PLC0415
+    from servicex_server.service.context import Services  # noqa: PLC0415
+    from servicex_server.service.dispatch import resume  # noqa: PLC0415
+    from servicex_server.service.limits import Limits  # noqa: PLC0415
+    from servicex_server.source.policy import SourcePolicy  # noqa: PLC0415
+    from servicex_server.store.backends.local import LocalStore  # noqa: PLC0415
+
+    schema.upgrade(data.database_url)
+    db = await stack.enter_async_context(Database(data.database_url))
+    services = Services(
+        db=db,
+        queue=queue,
+        store=LocalStore(data.store, min_free_bytes=settings.min_free_bytes),
+        policy=SourcePolicy(
+            local_roots=settings.local_roots, allowed_private_hosts=settings.allowed_private_hosts
+        ),
+        limits=Limits(
+            preflight_files=settings.preflight_files,
+            preflight_wait_s=settings.preflight_wait_s,
+            file_deadline_s=settings.file_deadline_s,
+            max_attempts=settings.max_attempts,
+            request_deadline_s=settings.request_deadline_s,
+        ),
+    )
+    token = await ensure_owner_token(db, data) if settings.auth else None
+    await resume(services)
+    return services, token
+
+
+def _build_app(settings: Settings, data: DataDir, services: Services, workers: LocalWorkers) -> FastAPI:
+    from servicex_server.api.config import ApiConfig  # noqa: PLC0415  see _open_services
+    from servicex_server.api.server import build_app  # noqa: PLC0415
+    from servicex_server.auth import AccessTokens  # noqa: PLC0415
+    from servicex_server.web import install_pages  # noqa: PLC0415
+
+    async def missing() -> Sequence[str]:
+        return () if workers.is_running else ("no worker is running",)
+
+    config = ApiConfig(
+        app_version=version("servicex-server"),
+        access_tokens=AccessTokens(data.signing_secret(), settings.token_lifetime_s),
+        auth_enabled=settings.auth,
+        allowed_hosts=(*settings.allowed_hosts, *_own_names(settings)),
+        public_url=settings.public_url,
+        max_body_bytes=settings.max_body_bytes,
+        ready=missing,
+    )
+    return build_app(services, config, install_pages=install_pages)
+
+
+def _own_names(settings: Settings) -> tuple[str, ...]:
+    """Listening on a particular address allows requests addressed to it; on all of them, none in particular."""
+    return () if settings.host in {"0.0.0.0", "::"} else (settings.host,)  # noqa: S104  compared, not bound
+
+
+def _url(settings: Settings, listener: socket.socket) -> str:
+    if settings.public_url is not None:
+        return settings.public_url
+    port = listener.getsockname()[1]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
+
+
+async def _serve_http(
+    settings: Settings,
+    data: DataDir,
+    services: Services,
+    app: FastAPI,
+    listener: socket.socket,
+    address: tuple[str, str | None],
+) -> int:
+    import uvicorn  # noqa: PLC0415  see _open_services
+
+    from servicex_server.service.dispatch import run_dispatcher  # noqa: PLC0415
+    from servicex_server.service.report import consume_reports  # noqa: PLC0415
+    from servicex_server.service.sweep import run_sweeper  # noqa: PLC0415
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        # Above the 5 s between polls of the official client, which then keeps its connection.
+        timeout_keep_alive=30,
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = _no_capture  # type: ignore[method-assign]  # signals are handled below
+    with _stop_on_signals(server):
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(_forever(task(services), name), name=name)
+                for name, task in (
+                    ("dispatcher", run_dispatcher),
+                    ("reports", consume_reports),
+                    ("sweeper", run_sweeper),
+                )
+            ]
+            announcer = tasks.create_task(_announce(server, settings, data, address))
+            await server.serve(sockets=[listener])
+            announcer.cancel()
+            for task in background:
+                task.cancel()
+    return 0
+
+
+async def _forever(task: Coroutine[object, object, None], name: str) -> None:
+    """A background task must not end: without it requests would hang, so the server stops instead."""
+    await task
+    message = f"the {name} task ended unexpectedly"
+    raise RuntimeError(message)
+
+
+async def _announce(
+    server: object, settings: Settings, data: DataDir, address: tuple[str, str | None]
+) -> None:
+    """Writes down and prints where the server is, once it accepts requests."""
+    while not server.started:  # type: ignore[attr-defined]  # uvicorn offers no event for it
+        await asyncio.sleep(0.005)
+    url, token = address
+    data.write_client_config(url, token)
+    data.write_url(url)
+    workers = f"{settings.workers} worker{'s' if settings.workers > 1 else ''}"
+    access = "token in servicex.yaml" if settings.auth else "open to everybody who can connect"
+    lines = (
+        f"ServiceX server {version('servicex-server')} is ready: {url}",
+        f"  client configuration  {data.client_config}",
+        f"  reads files below     {', '.join(map(str, settings.local_roots)) or 'no local folder'}",
+        f"  results and database  {data.path}",
+        f"  {workers}, {access}; Ctrl-C stops, a second start resumes",
+    )
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _no_capture() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _stop_on_signals(server: object) -> Iterator[None]:
+    """The first signal asks for a clean stop, the next one for a quick one."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if server.should_exit:  # type: ignore[attr-defined]
+            server.force_exit = True  # type: ignore[attr-defined]
+        else:
+            logger.info("server.stopping: unfinished requests resume at the next start")
+        server.should_exit = True  # type: ignore[attr-defined]
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
