@@ -1,0 +1,80 @@
+"""What uproot reads from: a `ByteSource` in the shape that uproot expects."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from typing import Any, Self
+
+import uproot.source.chunk
+import uproot.source.futures
+
+from servicex_server.errors import SourceCorrupt
+from servicex_server.source.protocol import ByteSource
+
+_PREFETCH_BYTES = 256 * 1024 * 1024
+"""Ranges are fetched ahead together up to so many bytes; beyond, as they are asked for."""
+
+ByteRange = tuple[int, int]
+
+
+class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot ships no types
+    """Answers uproot from a `ByteSource`, in the calling thread.
+
+    The source outlives it: whoever opened it closes it.
+    """
+
+    def __init__(self, file_path: str, **options: Any) -> None:
+        super().__init__()
+        self._bytes: ByteSource = options["byte_source"]
+        self._file_path = file_path
+        self._num_bytes = self._bytes.size_bytes
+        self._ahead: dict[ByteRange, bytes] = {}
+        self._is_closed = False
+
+    def fetch_ahead(self, wanted: Sequence[ByteRange]) -> None:
+        """Fetches ranges that are about to be asked for, in as few requests as the protocol needs."""
+        ranges = [(int(start), int(stop)) for start, stop in dict.fromkeys(wanted)]
+        if sum(stop - start for start, stop in ranges) <= _PREFETCH_BYTES:
+            self._ahead = dict(zip(ranges, self._bytes.read_ranges(ranges), strict=True))
+
+    def forget_ahead(self) -> None:
+        self._ahead = {}
+
+    def chunk(self, start: int, stop: int) -> Any:
+        return self._filled(int(start), int(stop), self._read([(int(start), int(stop))])[0])
+
+    def chunks(self, ranges: list[ByteRange], notifications: queue.Queue[Any]) -> list[Any]:
+        if len(set(ranges)) != len(ranges):
+            # uproot would wait for ever for the second of two equal ranges.
+            message = f"{self._bytes.location}: two baskets claim the same bytes"
+            raise SourceCorrupt(message)
+        filled = [
+            self._filled(start, stop, data)
+            for (start, stop), data in zip(ranges, self._read(ranges), strict=True)
+        ]
+        for chunk in filled:
+            notifications.put(chunk)
+        return filled
+
+    def _read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        missing = [wanted for wanted in ranges if wanted not in self._ahead]
+        # The first request may ask for more than a small file has; uproot notices if it then lacks bytes.
+        clamped = [(min(start, self._num_bytes), min(stop, self._num_bytes)) for start, stop in missing]
+        fetched = dict(zip(missing, self._bytes.read_ranges(clamped), strict=True))
+        return [fetched[wanted] if wanted in fetched else self._ahead.pop(wanted) for wanted in ranges]
+
+    def _filled(self, start: int, stop: int, data: bytes) -> Any:
+        future = uproot.source.futures.TrivialFuture(data)
+        return uproot.source.chunk.Chunk(self, start, stop, future)
+
+    @property
+    def closed(self) -> bool:
+        return self._is_closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._is_closed = True
+        self._ahead = {}

@@ -1,0 +1,114 @@
+"""An open ROOT file: its trees as columns, its other objects as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import uproot
+
+from servicex_server.errors import SourceCorrupt, UnknownName
+from servicex_server.run.read.bytes import RangeSource
+from servicex_server.run.read.faults import reading
+from servicex_server.run.read.rntuple import RNTupleColumns
+from servicex_server.run.read.ttree import TTreeColumns
+from servicex_server.source.protocol import ByteSource
+
+Columns = TTreeColumns | RNTupleColumns
+
+_TTREES = ("TTree", "TNtuple", "TNtupleD", "TChain")
+_RNTUPLES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
+
+
+class RootFile:
+    """The schema of a ROOT file and the way to its columns. Closing it closes the source."""
+
+    def __init__(self, source: ByteSource) -> None:
+        """Reads the file's header and directory.
+
+        Raises:
+            SourceCorrupt: not a ROOT file, or one that lacks its end.
+        """
+        self._bytes = source
+        self._trees: dict[str, Columns] = {}
+        self._objects: dict[str, str] | None = None
+        try:
+            self._directory = self._open()
+        except BaseException:
+            source.close()
+            raise
+
+    def _open(self) -> Any:
+        location = self._bytes.location
+        size_bytes = self._bytes.size_bytes
+        magic = self._bytes.read_ranges([(0, min(4, size_bytes))])[0]
+        if magic != b"root":
+            what = "it is empty" if not size_bytes else f"it begins with {magic!r}"
+            message = f"{location} is not a ROOT file: {what}"
+            raise SourceCorrupt(message)
+        with reading(location, "the file's directory"):
+            directory = uproot.open(
+                {location: None}, handler=RangeSource, byte_source=self._bytes, array_cache=None
+            )
+            end = int(directory.file.fEND)
+        if end > size_bytes:
+            message = f"{location} is truncated: it should have {end} bytes and has {size_bytes}"
+            raise SourceCorrupt(message)
+        return directory
+
+    @property
+    def location(self) -> str:
+        return self._bytes.location
+
+    @property
+    def bytes_read(self) -> int:
+        return self._bytes.bytes_read
+
+    @property
+    def directory(self) -> Any:
+        """uproot's own view of the file, for copying objects that are not trees."""
+        return self._directory
+
+    def objects(self) -> Mapping[str, str]:
+        if self._objects is None:
+            with reading(self.location, "the file's directory"):
+                self._objects = dict(self._directory.classnames(recursive=True, cycle=False))
+        return self._objects
+
+    def tree_names(self) -> Sequence[str]:
+        return [key for key, kind in self.objects().items() if kind in _TTREES + _RNTUPLES]
+
+    def tree(self, name: str) -> Columns:
+        """The tree of that key; the newest cycle, if the key names none."""
+        found = self._trees.get(name)
+        if found is None:
+            found = self._trees[name] = self._open_tree(name)
+        return found
+
+    def _open_tree(self, name: str) -> Columns:
+        kind = self.objects().get(name.rpartition(";")[0] or name)
+        if kind not in _TTREES + _RNTUPLES:
+            present = ", ".join(self.tree_names()) or "none"
+            message = f"no tree {name!r} in {self.location}; trees there: {present}"
+            raise UnknownName(message, name=name)
+        with reading(self.location, f"tree {name!r}"):
+            found = self._directory[name]
+            if kind in _RNTUPLES:
+                return RNTupleColumns(name, found, self.location)
+            return TTreeColumns(name, found, self.location)
+
+    def close(self) -> None:
+        self._directory.close()
+        self._bytes.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()

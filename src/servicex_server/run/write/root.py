@@ -1,0 +1,98 @@
+"""ROOT results: real TTrees, or RNTuples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import uproot
+
+from servicex_server.errors import FormatError
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.plan.plan import UNNAMED_COLUMN, BoundOutput
+from servicex_server.plan.types import Type
+from servicex_server.run.write.canonical import columns_of, schema_of, to_canonical
+from servicex_server.run.write.fit import ROOT_UNNAMED_BRANCH, check_columns, check_equal, ttree_branches
+
+
+class RootWriter:
+    """One ROOT file with a tree for each output tree name."""
+
+    def __init__(self, path: Path, result_format: ResultFormat) -> None:
+        self._format = result_format
+        # As an open file: uproot would take a colon in the path for the name of an object.
+        self._handle = path.open("w+b")
+        self._file = uproot.recreate(self._handle, compression=uproot.ZSTD(1))
+        self._schemas: dict[str, Mapping[str, Type]] = {}
+        self._trees: dict[str, Any] = {}
+        self._tree: Any = None
+
+    def begin(self, output: BoundOutput, empty: ak.Array) -> None:
+        name = output.output_tree
+        schema = schema_of(empty)
+        check_columns(schema, self._format)
+        if name in self._schemas:
+            check_equal([self._schemas[name], schema], f"several results go into the tree {name!r}")
+        else:
+            self._schemas[name] = schema
+            self._trees[name] = self._make_tree(name, schema, empty)
+        self._tree = self._trees[name]
+
+    def _make_tree(self, name: str, schema: Mapping[str, Type], empty: ak.Array) -> Any:
+        columns = _named(empty)
+        try:
+            if self._format is ResultFormat.ROOT_RNTUPLE:
+                return self._file.mkrntuple(name, _record(columns).layout.form)
+            types = {column: array.type for column, array in columns.items()}
+            return self._file.mktree(name, types, counter_name=_counter_names(schema))
+        except (TypeError, ValueError, NotImplementedError) as error:
+            message = f"{self._format.value} cannot hold {', '.join(columns)}: {error}"
+            raise FormatError(message) from error
+
+    def write(self, rows: ak.Array) -> None:
+        if not len(rows):
+            return
+        columns = _named(rows)
+        self._tree.extend(_record(columns) if self._format is ResultFormat.ROOT_RNTUPLE else dict(columns))
+
+    def copy(self, directory: Any, keys: tuple[str, ...]) -> None:
+        """Copies objects bit by bit, with the description of their classes."""
+        if not keys:
+            return
+        wanted = frozenset(keys)
+        try:
+            self._file.copy_from(directory, filter_name=wanted.__contains__)
+        except (NotImplementedError, ValueError, TypeError) as error:
+            message = f"cannot copy {', '.join(keys[:5])} into a ROOT file: {error}"
+            raise FormatError(message) from error
+
+    def finish(self) -> None:
+        self._file.close()
+        self._handle.close()
+
+    def abandon(self) -> None:
+        self._handle.close()
+
+
+def _named(rows: ak.Array) -> dict[str, ak.Array]:
+    columns = columns_of(to_canonical(rows))
+    return {ROOT_UNNAMED_BRANCH if name == UNNAMED_COLUMN else name: array for name, array in columns.items()}
+
+
+def _record(columns: Mapping[str, ak.Array]) -> ak.Array:
+    return ak.zip(dict(columns), depth_limit=1)
+
+
+def _counter_names(schema: Mapping[str, Type]) -> Callable[[str], str]:
+    """`n` + name for the branch that counts a list, evading branches of that name."""
+    taken = {branch for branches in ttree_branches(schema).values() for branch in branches}
+
+    def name_counter(counted: str) -> str:
+        name = f"n{counted}"
+        while name in taken:
+            name = f"n_{name}"
+        return name
+
+    return name_counter
