@@ -190,8 +190,8 @@ def print_statistics(server: LocalServer) -> None:
             row = (
                 request["title"],
                 str(len(files)),
-                f"{sum(file['events-in'] for file in files):,}",
                 f"{sum(file['total-events'] for file in files):,}",
+                f"{sum(file['events-out'] for file in files):,}",
                 f"{sum(file['bytes-read'] for file in files):,}",
                 f"{sum(file['total-bytes'] for file in files):,}",
                 f"{sum(file['transform_time'] for file in files):.2f}",

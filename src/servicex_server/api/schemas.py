@@ -176,6 +176,8 @@ class FileOutcome(BaseModel):
     avg_rate: float = Field(serialization_alias="avg-rate")
     created_at: str
     reason: str | None
+    events_out: int = Field(serialization_alias="events-out")
+    bytes_read: int = Field(serialization_alias="bytes-read")
 
     @classmethod
     def from_result(cls, result: FileResult) -> Self:
@@ -192,6 +194,8 @@ class FileOutcome(BaseModel):
             avg_rate=result.n_events_in / result.seconds if result.seconds > 0 else 0.0,
             created_at=naive_time(result.created_at),
             reason=to_message(result.reason) if result.reason is not None else None,
+            events_out=result.n_events_out,
+            bytes_read=result.bytes_read,
         )
 
 
