@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,11 @@ def compare_rows(questions: Sequence[Question], delivered: Mapping[str, Sequence
     return agree
 
 
+def seconds_between(start: str, stop: str) -> float:
+    """Seconds between two times as the server writes them."""
+    return (datetime.fromisoformat(stop) - datetime.fromisoformat(start)).total_seconds()
+
+
 def print_statistics(server: LocalServer) -> None:
     """Print what the server itself says about the requests it has just served."""
     heads = ("sample", "files", "events in", "events out", "bytes read", "delivered", "server s")
@@ -194,7 +200,7 @@ def print_statistics(server: LocalServer) -> None:
                 f"{sum(file['events-out'] for file in files):,}",
                 f"{sum(file['bytes-read'] for file in files):,}",
                 f"{sum(file['total-bytes'] for file in files):,}",
-                f"{sum(file['transform_time'] for file in files):.2f}",
+                f"{seconds_between(status['submit-time'], status['finish-time']):.2f}",
             )
             print("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)))
 
