@@ -59,3 +59,41 @@ class Buckets(Protocol):
         `after` is any text, not only an existing key; at most `limit` objects come.
         """
         ...
+
+
+class MemoryBuckets:
+    """Buckets held in this process, for tests and trials."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, BucketKey] = {}
+        self._objects: dict[RequestId, dict[str, BucketObject]] = {}
+
+    def add_bucket(self, key: BucketKey) -> None:
+        """Makes an empty bucket that `key` opens."""
+        self._keys[key.access_key] = key
+        self._objects.setdefault(key.bucket, {})
+
+    def add_object(self, bucket: RequestId, found: BucketObject) -> None:
+        """Puts an object into a bucket, in place of one with the same key."""
+        self._objects[bucket][found.key] = found
+
+    def delete_bucket(self, bucket: RequestId) -> None:
+        """Forgets the bucket, but not its key pair."""
+        del self._objects[bucket]
+
+    async def find_key(self, access_key: str) -> BucketKey | None:
+        return self._keys.get(access_key)
+
+    async def exists(self, bucket: RequestId) -> bool:
+        return bucket in self._objects
+
+    async def find_object(self, bucket: RequestId, key: str) -> BucketObject | None:
+        return self._objects.get(bucket, {}).get(key)
+
+    async def list_objects(
+        self, bucket: RequestId, *, prefix: str, after: str | None, limit: int
+    ) -> list[BucketObject]:
+        start = b"" if after is None else after.encode()
+        objects = self._objects.get(bucket, {})
+        keys = (key for key in objects if key.startswith(prefix) and key.encode() > start)
+        return [objects[key] for key in sorted(keys, key=str.encode)[:limit]]
