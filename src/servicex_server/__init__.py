@@ -13,3 +13,57 @@ beside them: `model` (the nouns), `service` (use cases), `db`, `source` (the byt
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from servicex_server.run.execute import TransformSummary
+
+__all__ = ["transform"]
+
+
+def transform(
+    files: str | Path | Sequence[str | Path],
+    *,
+    codegen: str,
+    selection: str,
+    output: str | Path,
+    result_format: str = "parquet",
+    tree_name: str | None = None,
+    max_events: int | None = None,
+) -> list[TransformSummary]:
+    """Runs a query over files as the server would, without any server.
+
+    Args:
+        files: ROOT files: paths or URLs.
+        codegen: the query's language, by the name of its code generator: `uproot` or `uproot-raw`.
+        selection: the query's text.
+        output: the result file; with several files the folder that gets one result per file.
+        result_format: `parquet`, `root-file` or `root-rntuple`.
+        tree_name: the tree to read, where the query does not name one.
+        max_events: read no more than so many entries of each file.
+
+    Returns:
+        For each file the path of its result, rows in and out, bytes read and written, and seconds.
+
+    Raises:
+        InvalidRequest: the query, a file or the format is at fault.
+        TransformError: a file could not be transformed.
+    """
+    # The engine is heavy, and a server process that imports this package does not need it.
+    from servicex_server.run.batch import transform_files  # noqa: PLC0415
+
+    inputs = [files] if isinstance(files, str | Path) else list(files)
+    return list(
+        transform_files(
+            inputs,
+            codegen=codegen,
+            selection=selection,
+            result_format=result_format,
+            output=output,
+            tree_name=tree_name,
+            max_events=max_events,
+        )
+    )

@@ -62,7 +62,7 @@ def check_equal(schemas: Sequence[Mapping[str, Type]], why: str) -> None:
         different = [name for name in schema if schema[name] != first[name]]
         if different:
             texts = [f"{name} ({first[name]} and {schema[name]})" for name in different[:10]]
-            message = f"{why}, so all must have the same types; these differ: {', '.join(texts)}"
+            message = f"{why}, so all must have the same types; not so {', '.join(texts)}"
             raise FormatError(message)
 
 
@@ -96,7 +96,8 @@ def _check_branches(schema: Mapping[str, Type]) -> None:
 
 def _hint(result_format: ResultFormat) -> str:
     if result_format is ResultFormat.ROOT_FILE:
-        return "; a TTree takes numbers, text and lists of numbers or of records of numbers (root-rntuple takes more)"
+        takes = "numbers, text, and lists of numbers or of records of numbers"
+        return f"; a TTree takes {takes} (root-rntuple takes more)"
     return ""
 
 

@@ -64,9 +64,7 @@ class ParquetWriter:
             column, name = self._treename
             # Of the type that assigning a text to a column gives, as the official transformers do.
             canonical = to_canonical(ak.with_field(canonical, name, column))
-        table = ak.to_arrow_table(canonical)
-        # Says whether a column holds missing values, which differs from chunk to chunk.
-        return table
+        return ak.to_arrow_table(canonical)
 
     def _flush(self) -> None:
         if self._waiting:

@@ -1,0 +1,74 @@
+"""`servicex-server transform`: try a query on files, without any server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from servicex_server.errors import InvalidRequest
+
+
+def transform(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="ROOT files: paths or URLs.")],
+    codegen: Annotated[str, typer.Option(help="Query language, by its code generator: uproot, uproot-raw.")],
+    selection: Annotated[str, typer.Option(help="The query's text, or @FILE that holds it.")],
+    output: Annotated[
+        Path, typer.Option(help="Result file; with several FILEs the folder for one result per file.")
+    ],
+    result_format: Annotated[
+        str, typer.Option("--format", help="parquet, root-file or root-rntuple.")
+    ] = "parquet",
+    tree: Annotated[str | None, typer.Option(help="Tree to read, where the query does not name one.")] = None,
+    max_events: Annotated[
+        int | None, typer.Option(help="Read no more than so many entries per file.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print rows, bytes and seconds per file as JSON.")
+    ] = False,
+) -> None:
+    """Run a query over files and write the results, without any server."""
+    text = _read_selection(selection)
+    from servicex_server.run.batch import transform_files  # noqa: PLC0415  keeps --help quick
+
+    summaries = transform_files(
+        files,
+        codegen=codegen,
+        selection=text,
+        result_format=result_format,
+        output=output,
+        tree_name=tree,
+        max_events=max_events,
+    )
+    entries = []
+    for summary in summaries:
+        entries.append(
+            {
+                "file": summary.location,
+                "output": str(summary.path),
+                "rows_in": summary.n_events_in,
+                "rows_out": summary.n_events_out,
+                "bytes_read": summary.bytes_read,
+                "bytes_written": summary.size_bytes,
+                "seconds": round(summary.seconds, 6),
+            }
+        )
+        if not as_json:
+            rate = f"{summary.n_events_in} rows in, {summary.n_events_out} rows out"
+            size = f"{summary.bytes_read} bytes read, {summary.size_bytes} written"
+            typer.echo(f"{summary.location} -> {summary.path}: {rate}, {size}, {summary.seconds:.2f} s")
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+
+
+def _read_selection(selection: str) -> str:
+    if not selection.startswith("@"):
+        return selection
+    path = Path(selection[1:])
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"cannot read the selection from {str(path)!r}: {error}"
+        raise InvalidRequest(message) from error

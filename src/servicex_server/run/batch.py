@@ -1,0 +1,92 @@
+"""A query over files without any server: what `servicex_server.transform` and the command line run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from servicex_server.errors import InvalidRequest, ServicexError
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.naming import show_location, unique_object_name
+from servicex_server.run.execute import TransformSummary, to_failure, transform_file
+from servicex_server.source.policy import CALLERS_OWN
+
+
+def transform_files(
+    files: Sequence[str | Path],
+    *,
+    codegen: str,
+    selection: str,
+    result_format: ResultFormat | str,
+    output: str | Path,
+    tree_name: str | None = None,
+    max_events: int | None = None,
+) -> Iterator[TransformSummary]:
+    """Runs the query over one file after the other, with the caller's own rights.
+
+    Args:
+        output: the result file; with several files, or if it is a folder already, the folder that gets
+            one result per file, named as the server names them.
+
+    Yields:
+        What became of each file, as soon as its result is there.
+
+    Raises:
+        InvalidRequest: the query, a file or the format is at fault.
+        TransformError: a file could not be transformed; files before it have their results.
+    """
+    if max_events is not None and max_events < 0:
+        message = f"the number of events cannot be negative: {max_events}"
+        raise InvalidRequest(message)
+    kind = _to_format(result_format)
+    for file, place in _places(files, kind, Path(output)):
+        try:
+            yield transform_file(
+                file,
+                codegen=codegen,
+                selection=selection,
+                result_format=kind,
+                output=place,
+                policy=CALLERS_OWN,
+                tree_name=tree_name,
+                max_events=max_events,
+            )
+        except ServicexError as error:
+            if len(files) > 1 and show_location(file) not in error.message:
+                error.args = (f"{show_location(file)}: {error.message}",)
+            raise
+        except Exception as error:
+            message = f"{show_location(file)}: {to_failure(error).message}"
+            raise ServicexError(message) from error
+
+
+def _to_format(result_format: ResultFormat | str) -> ResultFormat:
+    try:
+        return ResultFormat(result_format)
+    except ValueError as error:
+        allowed = ", ".join(each.value for each in ResultFormat)
+        message = f"unknown result format {str(result_format)!r}; allowed are {allowed}"
+        raise InvalidRequest(message) from error
+
+
+def _places(files: Sequence[str | Path], kind: ResultFormat, output: Path) -> list[tuple[str, Path]]:
+    """Each input with the place of its result."""
+    names = [str(file) for file in files]
+    if not names:
+        message = "no input file is given"
+        raise InvalidRequest(message)
+    try:
+        if len(names) == 1 and not output.is_dir():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            return [(names[0], output)]
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot write to {str(output)!r}: {error.strerror}"
+        raise InvalidRequest(message) from error
+    taken: set[str] = set()
+    places = []
+    for name in names:
+        result = unique_object_name(name, kind, taken)
+        taken.add(result)
+        places.append((name, output / result))
+    return places

@@ -1,0 +1,366 @@
+"""One work unit: a query and the places of a file in, a finished result out."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import awkward as ak
+
+from servicex_server.errors import (
+    AttemptTimedOut,
+    FormatError,
+    InvalidRequest,
+    QueryError,
+    QueryTypeError,
+    ResourceExhausted,
+    ServicexError,
+    SourceCorrupt,
+    SourceRefused,
+    SourceUnavailable,
+    TransformError,
+)
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.naming import show_location
+from servicex_server.model.unit import (
+    Failure,
+    FileDone,
+    FileFailed,
+    PreflightDone,
+    PreflightUnit,
+    Reason,
+    TransformUnit,
+)
+from servicex_server.plan.bind import bind
+from servicex_server.plan.parse import parse
+from servicex_server.plan.plan import BoundOutput, BoundPlan, Plan
+from servicex_server.run.filter import evaluate
+from servicex_server.run.read.chunk import CHUNK_BYTES, entry_ranges
+from servicex_server.run.read.root import Columns, RootFile
+from servicex_server.run.write.canonical import schema_of
+from servicex_server.run.write.fit import check_columns, check_format
+from servicex_server.run.write.open import new_result
+from servicex_server.run.write.protocol import Writer
+from servicex_server.source.open import open_source
+from servicex_server.source.policy import SourcePolicy
+from servicex_server.source.protocol import SourceLimits
+from servicex_server.store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+_PREFLIGHT_FILES = 3
+
+_REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
+    (SourceRefused, Reason.REFUSED),
+    (FormatError, Reason.FORMAT),
+    (InvalidRequest, Reason.QUERY),
+    (SourceCorrupt, Reason.CORRUPT),
+    (SourceUnavailable, Reason.UNAVAILABLE),
+    (AttemptTimedOut, Reason.TIMED_OUT),
+    (ResourceExhausted, Reason.RESOURCES),
+    (MemoryError, Reason.RESOURCES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TransformSummary:
+    """What became of one file.
+
+    Attributes:
+        path: the result file.
+        location: the replica that was read, safe to show.
+        n_events_in: entries read, before any selection.
+        n_events_out: rows written.
+        bytes_read: bytes fetched from the replica.
+        size_bytes: size of the result file.
+        seconds: wall time.
+    """
+
+    path: Path
+    location: str
+    n_events_in: int
+    n_events_out: int
+    bytes_read: int
+    size_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRange:
+    """The entries of each tree that a transform looks at."""
+
+    start: int = 0
+    stop: int | None = None
+    most: int | None = None
+
+    def within(self, n_entries: int) -> tuple[int, int]:
+        start = min(self.start, n_entries)
+        stop = n_entries if self.stop is None else min(self.stop, n_entries)
+        if self.most is not None:
+            stop = min(stop, start + self.most)
+        return start, max(start, stop)
+
+
+@functools.lru_cache(maxsize=64)
+def load_plan(codegen: str, selection: str, tree_name: str | None) -> Plan:
+    """The parsed query; a worker meets the same text once per file."""
+    return parse(codegen, selection, tree_name=tree_name)
+
+
+def transform_file(
+    locations: str | Sequence[str],
+    *,
+    codegen: str,
+    selection: str,
+    result_format: ResultFormat,
+    output: Path,
+    policy: SourcePolicy,
+    tree_name: str | None = None,
+    entry_start: int = 0,
+    entry_stop: int | None = None,
+    max_events: int | None = None,
+    limits: SourceLimits | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> TransformSummary:
+    """Runs a query over one file and writes its result to `output`, which appears when it is complete.
+
+    Args:
+        locations: the file, or its replicas in the order to try them.
+        tree_name: the tree, for query languages whose text need not name one.
+        entry_start, entry_stop: entries of each tree to look at.
+        max_events: look at no more than so many entries of each tree.
+
+    Raises:
+        InvalidRequest: the query, the input or the output format is at fault.
+        TransformError: the file could not be transformed.
+    """
+    started = time.monotonic()
+    replicas = (locations,) if isinstance(locations, str) else tuple(locations)
+    plan = load_plan(codegen, selection, tree_name)
+    entries = EntryRange(entry_start, entry_stop, max_events)
+    faults: list[ServicexError] = []
+    for replica in replicas:
+        try:
+            with RootFile(open_source(replica, policy, limits)) as file:
+                n_in, n_out = _transform(
+                    file,
+                    plan,
+                    result_format=result_format,
+                    path=output,
+                    entries=entries,
+                    chunk_bytes=chunk_bytes,
+                )
+                return TransformSummary(
+                    path=output,
+                    location=show_location(replica),
+                    n_events_in=n_in,
+                    n_events_out=n_out,
+                    bytes_read=file.bytes_read,
+                    size_bytes=output.stat().st_size,
+                    seconds=time.monotonic() - started,
+                )
+        except (SourceUnavailable, SourceRefused, SourceCorrupt) as fault:
+            log.info("replica failed: %s", fault.message)
+            faults.append(fault)
+    raise _worst_of(faults)
+
+
+def _worst_of(faults: Sequence[ServicexError]) -> ServicexError:
+    """One error for all replicas: the kind that lets the file be tried again, if one may help."""
+    if not faults:
+        message = "the file has no location"
+        return SourceUnavailable(message)
+    if len(faults) == 1:
+        return faults[0]
+    kind = next((type(fault) for fault in faults if isinstance(fault, SourceUnavailable)), type(faults[0]))
+    message = "no replica can be read: " + "; ".join(fault.message for fault in faults)
+    return kind(message)
+
+
+def _transform(
+    file: RootFile,
+    plan: Plan,
+    *,
+    result_format: ResultFormat,
+    path: Path,
+    entries: EntryRange,
+    chunk_bytes: int,
+) -> tuple[int, int]:
+    bound = bind(plan, file)
+    check_format(bound, result_format)
+    n_in = n_out = 0
+    with new_result(path, result_format) as writer:
+        for output in bound.outputs:
+            tree = file.tree(output.tree)
+            n_out += _write_output(writer, output, tree, entries.within(tree.n_entries), chunk_bytes)
+        writer.copy(file.directory, bound.copied_objects)
+    for name in {output.tree for output in bound.outputs}:
+        start, stop = entries.within(file.tree(name).n_entries)
+        n_in += stop - start
+    return n_in, n_out
+
+
+def _write_output(
+    writer: Writer, output: BoundOutput, tree: Columns, span: tuple[int, int], chunk_bytes: int
+) -> int:
+    n_out = 0
+    writer.begin(output, evaluate_empty(output, tree))
+    for start, stop in _ranges(output, tree, span, chunk_bytes):
+        rows = evaluate(output, tree.read(output.columns, start, stop))
+        n_out += len(rows)
+        writer.write(rows)
+    return n_out
+
+
+def _ranges(
+    output: BoundOutput, tree: Columns, span: tuple[int, int], chunk_bytes: int
+) -> Iterator[tuple[int, int]]:
+    start, stop = span
+    if not output.is_chunkable:
+        yield start, stop
+        return
+    yield from entry_ranges(
+        start,
+        stop,
+        boundaries=tree.boundaries(output.columns),
+        bytes_per_entry=tree.n_bytes(output.columns) / max(1, tree.n_entries),
+        chunk_bytes=chunk_bytes,
+    )
+
+
+def evaluate_empty(output: BoundOutput, tree: Columns) -> ak.Array:
+    """The output for no entries, cut to no rows: tells the types of the result's columns.
+
+    Raises:
+        QueryTypeError: the query cannot be evaluated on columns of these types.
+    """
+    columns: Mapping[str, ak.Array] = tree.read(output.columns, 0, 0)
+    try:
+        return evaluate(output, columns)[:0]
+    except ServicexError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        message = f"the query does not fit the types in tree {output.tree!r}: {reason}"
+        raise QueryTypeError(message) from error
+
+
+def transform_unit(
+    unit: TransformUnit, store: Store, policy: SourcePolicy, limits: SourceLimits | None = None
+) -> FileDone | FileFailed:
+    """Transforms a file and puts the result into the store; a failure is an outcome, not an exception."""
+    started = time.monotonic()
+    path = store.scratch_folder() / f"{uuid.uuid4().hex}{unit.result_format.extension}"
+    try:
+        summary = transform_file(
+            unit.paths,
+            codegen=unit.codegen,
+            selection=unit.selection,
+            result_format=unit.result_format,
+            output=path,
+            policy=policy,
+            tree_name=unit.tree_name,
+            entry_start=unit.entry_start,
+            entry_stop=unit.entry_stop,
+            limits=limits,
+        )
+        stored = store.put_file(unit.store_key, path)
+    except Exception as error:  # noqa: BLE001 (whatever happens, the request must hear of it)
+        return FileFailed(
+            request_id=unit.request_id,
+            file_id=unit.file_id,
+            path=show_location(unit.paths[0]) if unit.paths else "",
+            failure=to_failure(error),
+            seconds=time.monotonic() - started,
+            attempt=unit.attempt,
+            entry_start=unit.entry_start,
+        )
+    finally:
+        path.unlink(missing_ok=True)
+    return FileDone(
+        request_id=unit.request_id,
+        file_id=unit.file_id,
+        path=summary.location,
+        store_key=unit.store_key,
+        n_events_in=summary.n_events_in,
+        n_events_out=summary.n_events_out,
+        bytes_read=summary.bytes_read,
+        size_bytes=stored.size_bytes,
+        seconds=time.monotonic() - started,
+        attempt=unit.attempt,
+        entry_start=unit.entry_start,
+    )
+
+
+def to_failure(error: BaseException) -> Failure:
+    """What a user hears of an error, and whether another attempt may help."""
+    reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), Reason.INTERNAL)
+    if isinstance(error, ServicexError):
+        return Failure(reason, error.message)
+    if reason is Reason.RESOURCES:
+        return Failure(reason, "the worker ran out of memory")
+    log.error("transforming failed unexpectedly", exc_info=error)
+    first_line = (str(error).strip().splitlines() or [""])[0][:300]
+    return Failure(reason, f"the server met an unexpected error: {type(error).__name__}: {first_line}")
+
+
+def preflight_unit(
+    unit: PreflightUnit, policy: SourcePolicy, limits: SourceLimits | None = None
+) -> PreflightDone:
+    """Binds the query to a few files.
+
+    It is rejected if it does not parse, or if no file that can be read fits it; a file that cannot be
+    read says nothing about the query.
+    """
+    rejection: str | None = None
+    try:
+        plan = load_plan(unit.codegen, unit.selection, unit.tree_name)
+        for replicas in unit.files[:_PREFLIGHT_FILES]:
+            verdict = _try_file(plan, replicas, unit.result_format, policy, limits)
+            if verdict is _FITS:
+                return PreflightDone(unit.request_id)
+            rejection = rejection or verdict
+    except InvalidRequest as error:
+        rejection = error.message
+    except Exception:
+        # A defect here must not keep a request from its files: each will tell its own reason.
+        log.exception("preflight failed unexpectedly")
+        rejection = None
+    return PreflightDone(unit.request_id, rejection)
+
+
+_FITS = ""
+
+
+def _try_file(
+    plan: Plan,
+    replicas: Sequence[str],
+    result_format: ResultFormat,
+    policy: SourcePolicy,
+    limits: SourceLimits | None,
+) -> str | None:
+    """Why the query does not fit the file; `_FITS` if it does, None if no replica can be read."""
+    for replica in replicas:
+        try:
+            with RootFile(open_source(replica, policy, limits)) as file:
+                check_bound(bind(plan, file), file, result_format)
+        except (QueryError, FormatError) as error:
+            return error.message
+        except (TransformError, SourceRefused) as error:
+            log.info("preflight cannot read a replica: %s", error.message)
+        else:
+            return _FITS
+    return None
+
+
+def check_bound(bound: BoundPlan, file: RootFile, result_format: ResultFormat) -> None:
+    """Raises QueryError or FormatError if the plan cannot be evaluated, or its result not be written."""
+    check_format(bound, result_format)
+    for output in bound.outputs:
+        empty = evaluate_empty(output, file.tree(output.tree))
+        check_columns(schema_of(empty), result_format)
