@@ -7,6 +7,7 @@ https://www.w3.org/TR/fetch-metadata/ for `Sec-Fetch-Site`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from servicex_server.api.errors import error_response
 
 ALWAYS_ALLOWED = ("127.0.0.1", "localhost", "[::1]")
 
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII)
 _FOREIGN_SITES = frozenset({"cross-site", "same-site"})
 
 
@@ -40,8 +42,8 @@ class HostRule:
 
     def allows(self, host: str) -> bool:
         """Whether a request to `host` (as in the Host header) is meant for this server."""
-        name = _without_port(host)
-        return bool(name) and ("*" in self.names or host in self.names or name in self.names)
+        parts = _HOST.fullmatch(host)
+        return parts is not None and not self.names.isdisjoint({"*", host, parts["name"]})
 
     def is_own(self, origin: str, host: str) -> bool:
         """Whether a page of `origin` is one of this server's, addressed as `host`."""
@@ -89,12 +91,6 @@ class Guard:
             if not is_link or path.lstrip("/").startswith("servicex"):
                 return "requests on behalf of another site's page are refused"
         return None
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
 
 
 def _without_default_port(netloc: str, scheme: str) -> str:

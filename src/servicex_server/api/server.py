@@ -15,7 +15,7 @@ from servicex_server.api.errors import ErrorBoundary, ErrorPage, install_handler
 from servicex_server.api.guard import Guard, HostRule
 from servicex_server.api.middleware import AnswerInTime, BodyLimit, PlainPaths, ResponseHeaders
 from servicex_server.api.routes import dataset, info, token, transformation
-from servicex_server.api.s3 import build_router
+from servicex_server.api.s3 import build_root_route, build_router
 from servicex_server.api.schemas import Message
 from servicex_server.auth import Gate
 from servicex_server.model.request import Principal
@@ -71,6 +71,10 @@ def build_app(services: Services, config: ApiConfig, *, install_pages: InstallPa
         responses={"default": {"model": Message, "description": "What is wrong"}},
     )
     app.state.api = context
+    buckets = RequestBuckets(services)
+    app.router.routes.append(
+        build_root_route(buckets, services.store, region=config.region, public_host=config.public_host)
+    )
     for router in ROUTERS:
         app.include_router(router)
     error_page = None
@@ -78,7 +82,9 @@ def build_app(services: Services, config: ApiConfig, *, install_pages: InstallPa
         error_page = install_pages(
             app, services=services, gate=gate, app_version=config.app_version, base_url=context.base_url
         )
-    app.include_router(build_router(RequestBuckets(services), services.store))
+    app.include_router(
+        build_router(buckets, services.store, region=config.region, public_host=config.public_host)
+    )
     install_handlers(app, error_page)
     return app
 
