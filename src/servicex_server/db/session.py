@@ -26,6 +26,9 @@ from servicex_server.errors import ConfigurationError, DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
+Transaction = Connection
+"""What a query or change works on; others name it by this, so that SQLAlchemy stays in here."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -55,7 +58,10 @@ class Database:
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._writers = [
             threading.Thread(
-                target=self._write_forever, args=(_GROUP if is_sqlite else 1,), name=f"db-write-{n}", daemon=True
+                target=self._write_forever,
+                args=(_GROUP if is_sqlite else 1,),
+                name=f"db-write-{n}",
+                daemon=True,
             )
             for n in range(1 if is_sqlite else writers)
         ]
@@ -89,7 +95,8 @@ class Database:
             DatabaseUnavailable: the database cannot be reached, or another process keeps it locked.
         """
         if self._is_closed:
-            raise DatabaseUnavailable("the database is closed")  # noqa: EM101
+            message = "the database is closed"
+            raise DatabaseUnavailable(message)
         future: Future[T] = Future()
         self._changes.put(_Change(partial(_bind, change, args, kwargs), future))
         return await asyncio.wrap_future(future)
@@ -215,7 +222,9 @@ def _begin(statement: str, connection: Connection) -> None:
     connection.exec_driver_sql(statement)
 
 
-def _bind(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: Connection) -> T:
+def _bind(
+    function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: Connection
+) -> T:
     return function(connection, *args, **kwargs)
 
 

@@ -21,6 +21,9 @@ from servicex_server.model.kinds import RequestState
 from servicex_server.model.request import FileCounts
 
 
+_NO_FILES = FileCounts()
+
+
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
     """Where a request stands.
@@ -33,7 +36,7 @@ class Lifecycle:
     """
 
     state: RequestState = RequestState.SUBMITTED
-    counts: FileCounts = FileCounts()
+    counts: FileCounts = _NO_FILES
     is_fileset_complete: bool = False
     is_preflight_pending: bool = False
 
@@ -199,7 +202,7 @@ _WORKING = frozenset({RequestState.LOOKUP, RequestState.RUNNING})
 
 
 def step(life: Lifecycle, event: Event) -> Step:
-    """What the event makes of the request, and what has to be done; an event that does not fit does nothing."""
+    """What the event makes of the request, and what to do about it; an event that does not fit does nothing."""
     if isinstance(event, CountsAudited):
         return _audit(life, event)
     if life.state.is_terminal:

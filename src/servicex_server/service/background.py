@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from servicex_server.service.context import Services
+from servicex_server.service.dispatch import resume, run_dispatcher
+from servicex_server.service.report import consume_reports
+from servicex_server.service.sweep import run_sweeper
 
 
 async def run_background(services: Services) -> None:
     """Resumes unfinished work, then dispatches, records and sweeps until canceled."""
-    raise NotImplementedError
+    await resume(services)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_dispatcher(services), name="dispatcher")
+        tasks.create_task(consume_reports(services), name="reports")
+        tasks.create_task(run_sweeper(services), name="sweeper")

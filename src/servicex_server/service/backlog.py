@@ -20,12 +20,26 @@ class Retry:
     entry_start: int
 
 
+class Turn:
+    """How far a request's files were published; the same object until the request is dropped."""
+
+    __slots__ = ("is_asked_again", "position", "request_id")
+
+    def __init__(self, request_id: RequestId) -> None:
+        self.request_id = request_id
+        self.position = -1
+        """Of the last published file."""
+        self.is_asked_again = False
+        """Files were added since the turn was taken."""
+
+
 class Backlog:
     """Requests whose units wait to be published, in turns, and retries in the order they fall due."""
 
     def __init__(self) -> None:
         self._preflights: OrderedDict[RequestId, None] = OrderedDict()
-        self._cursors: OrderedDict[RequestId, FileId] = OrderedDict()
+        self._turns: dict[RequestId, Turn] = {}
+        self._ring: OrderedDict[RequestId, None] = OrderedDict()
         self._retries: list[Retry] = []
         self._something = asyncio.Event()
         self.purge_asked = asyncio.Event()
@@ -37,8 +51,9 @@ class Backlog:
         self._something.set()
 
     def add_files(self, request_id: RequestId) -> None:
-        """Every file of the request that has no outcome is to be published."""
-        self._cursors[request_id] = FileId(0)
+        """The request has files that were not published yet (since it was last dropped)."""
+        self._turns.setdefault(request_id, Turn(request_id)).is_asked_again = True
+        self._ring.setdefault(request_id)
         self._something.set()
 
     def add_retry(self, retry: Retry) -> None:
@@ -47,27 +62,38 @@ class Backlog:
         self._something.set()
 
     def drop(self, request_id: RequestId) -> None:
-        """Nothing more of the request is to be published (retries are dropped when they fall due)."""
+        """Forgets the request, and what was published of it (retries are dropped when they fall due)."""
         self._preflights.pop(request_id, None)
-        self._cursors.pop(request_id, None)
+        self._turns.pop(request_id, None)
+        self._ring.pop(request_id, None)
 
     def take_preflight(self) -> RequestId | None:
         """The next request to try, which leaves the backlog."""
         return self._preflights.popitem(last=False)[0] if self._preflights else None
 
-    def next_files(self) -> tuple[RequestId, FileId] | None:
-        """The request whose turn it is and the last file of it that was published; it stays."""
-        return next(iter(self._cursors.items()), None)
+    def next_turn(self) -> Turn | None:
+        """The request whose turn it is; it stays in the backlog until `advance` or `end_turn`."""
+        request_id = next(iter(self._ring), None)
+        if request_id is None:
+            return None
+        turn = self._turns[request_id]
+        turn.is_asked_again = False
+        return turn
 
-    def advance(self, request_id: RequestId, published: FileId | None) -> None:
-        """The request's turn is over: published up to that file, or (None) wholly."""
-        if request_id not in self._cursors:
-            return
-        if published is None:
-            del self._cursors[request_id]
+    def advance(self, turn: Turn, position: int, *, is_last: bool) -> None:
+        """Files up to that position are published, which are all for now or not; others go first."""
+        if self._turns.get(turn.request_id) is not turn:
+            return  # dropped meanwhile
+        turn.position = position
+        if is_last and not turn.is_asked_again:
+            self._ring.pop(turn.request_id, None)
         else:
-            self._cursors[request_id] = published
-            self._cursors.move_to_end(request_id)
+            self._ring.move_to_end(turn.request_id)
+
+    def end_turn(self, turn: Turn) -> None:
+        """Drops the request, unless it came back meanwhile."""
+        if self._turns.get(turn.request_id) is turn:
+            self.drop(turn.request_id)
 
     def take_retries(self, now_s: float, limit: int) -> list[Retry]:
         """Retries that are due, which leave the backlog."""
@@ -84,7 +110,7 @@ class Backlog:
     @property
     def is_empty(self) -> bool:
         """Nothing waits, not even for its time."""
-        return not (self._preflights or self._cursors or self._retries)
+        return not (self._preflights or self._ring or self._retries)
 
     async def wait(self, timeout_s: float | None) -> None:
         """Returns when something was added since the last wait, or after `timeout_s`."""

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from servicex_server.db import request as requests
+from servicex_server.db import result as results
+from servicex_server.db.session import Transaction
+from servicex_server.db.transition import lock_request
+from servicex_server.errors import Conflict
+from servicex_server.model.ids import RequestId
 from servicex_server.model.request import Principal
 from servicex_server.service.context import Services
+from servicex_server.service.read import get_request, missing
+
+_ROWS_AT_ONCE = 2_000
+"""Rows removed in one transaction, so that other changes do not wait for a large request to go."""
 
 
 async def delete(services: Services, principal: Principal, ref: str) -> None:
@@ -13,4 +23,33 @@ async def delete(services: Services, principal: Principal, ref: str) -> None:
         NotFound, NotAllowed: as `read.get_request`.
         Conflict: it has not ended yet; cancel it first.
     """
-    raise NotImplementedError
+    request = await get_request(services, principal, ref)
+
+    def hide(transaction: Transaction) -> None:
+        locked = lock_request(transaction, request.id)
+        if locked is None:
+            raise missing(ref)
+        if not locked.life.state.is_terminal:
+            message = f"request {request.id} is {locked.life.state}; cancel it before you delete it"
+            raise Conflict(message)
+        requests.mark_deleted(transaction, locked.number, services.clock())
+
+    await services.db.write(hide)
+    services.notifier.ring(request.id)
+    services.backlog.purge_asked.set()
+
+
+async def purge(services: Services) -> int:
+    """Removes every hidden request for good, objects first; returns how many."""
+    gone = 0
+    for request_id, number in await services.db.read(requests.list_deleted):
+        await _purge_one(services, request_id, number)
+        gone += 1
+    return gone
+
+
+async def _purge_one(services: Services, request_id: RequestId, number: int) -> None:
+    await services.store.delete_prefix(f"{request_id}/")
+    while await services.db.write(results.delete_some, number, _ROWS_AT_ONCE):
+        pass
+    await services.db.write(requests.delete_request, number)

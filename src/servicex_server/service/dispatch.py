@@ -2,14 +2,179 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from servicex_server.db import dataset as datasets
+from servicex_server.db import request as requests
+from servicex_server.db import unit as units
+from servicex_server.db.session import Transaction
+from servicex_server.db.unit import Question, Waiting
+from servicex_server.errors import Busy
+from servicex_server.model.ids import FileId, RequestId
+from servicex_server.model.kinds import RequestState
+from servicex_server.model.request import DatasetFile
+from servicex_server.model.unit import PreflightUnit, TransformUnit
+from servicex_server.service.backlog import Retry, Turn
 from servicex_server.service.context import Services
+
+logger = logging.getLogger(__name__)
+
+_WORKING = frozenset({RequestState.LOOKUP, RequestState.RUNNING})
+_PAUSE_AFTER_DEFECT_S = 1.0
 
 
 async def resume(services: Services) -> None:
     """Puts unfinished requests of earlier runs back into the backlog; call once before the tasks start."""
-    raise NotImplementedError
+    unfinished = await services.db.read(requests.list_unfinished)
+    for request in unfinished:
+        if request.is_preflight_pending:
+            services.backlog.add_preflight(request.id)
+        elif request.state in _WORKING:
+            services.backlog.add_files(request.id)
+    if unfinished:
+        logger.info("%d unfinished requests go on", len(unfinished))
 
 
 async def run_dispatcher(services: Services) -> None:
     """Hands the backlog to the queue as it grows; runs until canceled."""
-    raise NotImplementedError
+    while True:
+        try:
+            if not await dispatch_some(services):
+                await services.backlog.wait(_pause_s(services))
+        except Busy as error:
+            logger.debug("work waits: %s", error)
+            await asyncio.sleep(services.limits.publish_retry_s)
+        except Exception:
+            logger.exception("a page of work could not be dispatched; others go first")
+            await asyncio.sleep(_PAUSE_AFTER_DEFECT_S)
+
+
+async def dispatch_some(services: Services) -> bool:
+    """Publishes what comes next; False if nothing was due.
+
+    Raises:
+        Busy: the queue is at its bound, or the database does not answer; the work stays in the backlog.
+    """
+    preflight = services.backlog.take_preflight()
+    if preflight is not None:
+        await _publish_preflight(services, preflight)
+        return True
+    retries = services.backlog.take_retries(asyncio.get_running_loop().time(), services.limits.publish_page)
+    if retries:
+        await _publish_retries(services, retries)
+    turn = services.backlog.next_turn()
+    if turn is not None:
+        await _publish_page(services, turn)
+    return bool(retries) or turn is not None
+
+
+def _pause_s(services: Services) -> float | None:
+    due_s = services.backlog.next_due_s
+    return None if due_s is None else max(0.0, due_s - asyncio.get_running_loop().time())
+
+
+async def _publish_preflight(services: Services, request_id: RequestId) -> None:
+    try:
+        found = await services.db.read(_find_sample, request_id, services.limits.preflight_files)
+        if found is None:
+            return
+        question, files = found
+        await services.queue.publish([_to_preflight(services, question, files)])
+    except Busy:
+        services.backlog.add_preflight(request_id)
+        raise
+
+
+def _find_sample(
+    transaction: Transaction, request_id: RequestId, limit: int
+) -> tuple[Question, list[DatasetFile]] | None:
+    question = units.find_question(transaction, request_id)
+    if question is None or not question.is_preflight_pending or question.state.is_terminal:
+        return None
+    return question, datasets.list_files(transaction, question.dataset_id, limit=max(1, limit))
+
+
+async def _publish_retries(services: Services, retries: Sequence[Retry]) -> None:
+    left = list(retries)
+    try:
+        while left:
+            request_id = left[0].request_id
+            mine = [retry for retry in left if retry.request_id == request_id]
+            found = await services.db.read(
+                _find_waiting, request_id, only=[retry.file_id for retry in mine], limit=len(mine)
+            )
+            if found is not None:
+                await services.queue.publish(_to_units(services, *found))
+            left = [retry for retry in left if retry.request_id != request_id]
+    except BaseException:
+        due_s = asyncio.get_running_loop().time() + services.limits.publish_retry_s
+        for retry in left:
+            services.backlog.add_retry(replace(retry, due_s=due_s))
+        raise
+
+
+async def _publish_page(services: Services, turn: Turn) -> None:
+    page = services.limits.publish_page
+    is_last = False
+    position = turn.position
+    try:
+        found = await services.db.read(_find_waiting, turn.request_id, after=position, limit=page)
+        if found is None:
+            services.backlog.end_turn(turn)
+            return
+        question, waiting = found
+        if waiting:
+            await services.queue.publish(_to_units(services, question, waiting))
+            position = waiting[-1].position
+        is_last = len(waiting) < page
+    finally:
+        services.backlog.advance(turn, position, is_last=is_last)
+
+
+def _find_waiting(
+    transaction: Transaction,
+    request_id: RequestId,
+    *,
+    after: int = -1,
+    only: Sequence[FileId] | None = None,
+    limit: int,
+) -> tuple[Question, list[Waiting]] | None:
+    question = units.find_question(transaction, request_id)
+    if question is None or question.state not in _WORKING or question.is_preflight_pending:
+        return None
+    return question, units.list_waiting(transaction, question, after=after, only=only, limit=limit)
+
+
+def _to_preflight(services: Services, question: Question, files: Iterable[DatasetFile]) -> PreflightUnit:
+    return PreflightUnit(
+        request_id=question.request_id,
+        files=tuple(file.paths for file in files),
+        codegen=question.codegen,
+        selection=question.selection,
+        result_format=question.result_format,
+        deadline_s=services.limits.preflight_deadline_s,
+        tree_name=question.tree_name,
+    )
+
+
+def _to_units(services: Services, question: Question, waiting: Iterable[Waiting]) -> list[TransformUnit]:
+    return [
+        TransformUnit(
+            request_id=question.request_id,
+            file_id=file.file_id,
+            paths=file.paths,
+            codegen=question.codegen,
+            selection=question.selection,
+            result_format=question.result_format,
+            # The attempt is part of the key, so that a late double of an earlier attempt cannot
+            # replace an object that counts.
+            store_key=f"{question.request_id}/{file.file_id}-0-{file.attempt}",
+            attempt=file.attempt,
+            deadline_s=services.limits.file_deadline_s,
+            tree_name=question.tree_name,
+        )
+        for file in waiting
+    ]

@@ -28,14 +28,14 @@ class Limits:
         report_batch: reports recorded in one transaction.
         sweep_interval_s: pause between two rounds of the sweeper.
         scratch_age_s: unfinished worker files older than this are removed.
-        deletion_grace_s: a deleted request's prefix is emptied again until this long after, for late objects.
+        orphan_interval_s: pause between two searches of the store for objects of requests that are gone.
     """
 
     selection_bytes: int = 2**20
     title_characters: int = 10_240
     files: int = 100_000
     path_characters: int = 4_096
-    listed_requests: int = 10_000
+    listed_requests: int = 2_000
     preflight_files: int = 3
     preflight_wait_s: float = 20.0
     preflight_deadline_s: float = 60.0
@@ -49,4 +49,4 @@ class Limits:
     report_batch: int = 200
     sweep_interval_s: float = 30.0
     scratch_age_s: float = 86400.0
-    deletion_grace_s: float = 7200.0
+    orphan_interval_s: float = 86400.0

@@ -20,7 +20,7 @@ class Notifier:
 
     @contextmanager
     def watch(self, request_id: RequestId) -> Iterator[asyncio.Event]:
-        """A bell that rings for every change of the request's state from now on; clear it before each read."""
+        """A bell that rings for each change of the request's state from now on; clear it before each read."""
         bell = asyncio.Event()
         self._bells.setdefault(request_id, set()).add(bell)
         try:

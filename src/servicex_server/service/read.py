@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
+from servicex_server.db import request as requests
+from servicex_server.db import result as results
+from servicex_server.errors import NotAllowed, NotFound
+from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import FileStatus
 from servicex_server.model.request import FileResult, Principal, Statistics, TransformRequest
 from servicex_server.service.context import Services
+
+_SLACK = timedelta(seconds=1)
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def get_request(services: Services, principal: Principal, ref: str) -> TransformRequest:
@@ -16,14 +25,23 @@ async def get_request(services: Services, principal: Principal, ref: str) -> Tra
         NotFound: no such request.
         NotAllowed: it belongs to somebody else, and the caller is no admin.
     """
-    raise NotImplementedError
+    request = await services.db.read(requests.find_request, ref)
+    if request is None:
+        raise missing(ref)
+    if request.owner != principal.name and not principal.is_admin:
+        message = f"request {request.id} belongs to somebody else; only its owner and admins may use it"
+        raise NotAllowed(message)
+    return request
 
 
 async def list_requests(
     services: Services, principal: Principal, *, submitted_by: str | None = None
 ) -> list[TransformRequest]:
-    """The caller's requests, oldest first; an admin sees everybody's, or those of `submitted_by`."""
-    raise NotImplementedError
+    """The caller's newest requests, oldest first; an admin sees everybody's, or those of `submitted_by`."""
+    owner = submitted_by if principal.is_admin else principal.name
+    if submitted_by is not None and owner != submitted_by:
+        return []
+    return await services.db.read(requests.list_requests, owner=owner, limit=services.limits.listed_requests)
 
 
 async def list_results(
@@ -40,14 +58,34 @@ async def list_results(
 
     `later_than` is taken generously: entries recorded at that time, or a little before, come again.
     """
-    raise NotImplementedError
+    request = await get_request(services, principal, ref)
+    since = None
+    if later_than is not None:
+        moment = later_than.replace(tzinfo=UTC) if later_than.tzinfo is None else later_than
+        since = moment - _SLACK if moment > _BEGINNING else None  # clients begin with the year 1
+    return await services.db.read(
+        results.list_results,
+        request.id,
+        request.number,
+        since=since,
+        status=status,
+        offset=offset,
+        limit=limit,
+    )
 
 
 async def count_results(
     services: Services, principal: Principal, ref: str, *, status: FileStatus | None = None
 ) -> int:
     """How many files of the request have that outcome (or any)."""
-    raise NotImplementedError
+    counts = (await get_request(services, principal, ref)).counts
+    match status:
+        case FileStatus.SUCCESS:
+            return counts.completed
+        case FileStatus.FAILURE:
+            return counts.failed
+        case None:
+            return counts.completed + counts.failed
 
 
 async def wait_until_finished(
@@ -58,9 +96,49 @@ async def wait_until_finished(
     Raises:
         NotFound: it was deleted meanwhile.
     """
-    raise NotImplementedError
+    if request.state.is_terminal:
+        return request
+    return await wait_for(services, request.id, _is_finished, timeout_s)
+
+
+async def wait_for(
+    services: Services,
+    request_id: RequestId,
+    predicate: Callable[[TransformRequest], bool],
+    timeout_s: float,
+) -> TransformRequest:
+    """The request as soon as the predicate holds, or as it is after `timeout_s`; asks only upon changes."""
+    with services.notifier.watch(request_id) as bell:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    bell.clear()
+                    request = await _load(services, request_id)
+                    if predicate(request):
+                        return request
+                    await bell.wait()
+        except TimeoutError:
+            return await _load(services, request_id)
 
 
 async def statistics(services: Services, principal: Principal, ref: str) -> Statistics | None:
     """Totals over the delivered files; None before the first one."""
-    raise NotImplementedError
+    request = await get_request(services, principal, ref)
+    return await services.db.read(requests.find_statistics, request.number)
+
+
+def missing(ref: str) -> NotFound:
+    """The error for a request that is not there."""
+    message = f"there is no request {ref[:64]!r} on this server"
+    return NotFound(message)
+
+
+def _is_finished(request: TransformRequest) -> bool:
+    return request.state.is_terminal
+
+
+async def _load(services: Services, request_id: RequestId) -> TransformRequest:
+    request = await services.db.read(requests.find_request, request_id)
+    if request is None:
+        raise missing(request_id)
+    return request

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from servicex_server.db.transition import transition
+from servicex_server.errors import Conflict
+from servicex_server.model.lifecycle import Retry
 from servicex_server.model.request import Principal, TransformRequest
 from servicex_server.service.context import Services
+from servicex_server.service.effect import act
+from servicex_server.service.read import get_request
 
 
 async def retry(services: Services, principal: Principal, ref: str) -> TransformRequest:
@@ -13,4 +18,12 @@ async def retry(services: Services, principal: Principal, ref: str) -> Transform
         NotFound, NotAllowed: as `read.get_request`.
         Conflict: it is still running, or none of its files failed.
     """
-    raise NotImplementedError
+    request = await get_request(services, principal, ref)
+    event = Retry(f"retry by {principal.name}")
+    effects = await services.db.write(transition, request.id, event, services.clock())
+    if not effects:
+        failed = request.counts.failed
+        message = f"request {request.id} is {request.state} with {failed} failed files; nothing to retry"
+        raise Conflict(message)
+    await act(services, request.id, effects)
+    return await get_request(services, principal, request.id)

@@ -2,9 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import re
+import secrets
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from servicex_server.db import dataset as datasets
+from servicex_server.db import request as requests
+from servicex_server.db.request import NewRequest
+from servicex_server.db.session import Transaction
+from servicex_server.db.transition import transition
+from servicex_server.errors import InvalidRequest, NotFound, QueryError, SourceRefused, UnknownCodegen
 from servicex_server.model.ids import RequestId
-from servicex_server.model.request import Principal, Submission
+from servicex_server.model.kinds import RequestState, ResultDestination
+from servicex_server.model.lifecycle import Effect, FilesKnown
+from servicex_server.model.naming import object_name, unique_object_names
+from servicex_server.model.request import Principal, Submission, TransformRequest
+from servicex_server.plan.parse import parse
 from servicex_server.service.context import Services
+from servicex_server.service.effect import act
+from servicex_server.service.limits import Limits
+from servicex_server.service.read import wait_for
+from servicex_server.source import policy
+
+_DID = re.compile(r"(\w+)://(.*)", re.DOTALL)
+_DEFAULT_SCHEME = "rucio"
+_FINDERS = ("rucio", "cernopendata", "xrootd")
+_FILE_LIST_FINDER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """The files of a submission, each once.
+
+    Attributes:
+        did: digest of the list as it was given.
+        renamed: object names that differ from the plain ones, by position.
+    """
+
+    did: str
+    paths: tuple[str, ...]
+    renamed: dict[int, str]
 
 
 async def submit(services: Services, principal: Principal, submission: Submission) -> RequestId:
@@ -14,4 +55,180 @@ async def submit(services: Services, principal: Principal, submission: Submissio
         InvalidRequest: what is wrong with the submission, or (from the preflight) with the query on
             these files; nothing is stored then.
     """
-    raise NotImplementedError
+    inputs = await asyncio.to_thread(_check, services, submission)
+    new = _new_request(services, principal, submission, inputs)
+    with_preflight = services.limits.preflight_files > 0
+    effects = await services.db.write(_store, new, inputs, with_preflight=with_preflight)
+    await act(services, new.id, effects)
+    if with_preflight and services.limits.preflight_wait_s > 0:
+        await _await_preflight(services, new.id)
+    return new.id
+
+
+def _check(services: Services, submission: Submission) -> _Inputs:
+    """The inputs of a submission that can be served; it looks at local paths, so it is run in a thread."""
+    limits = services.limits
+    _check_texts(limits, submission)
+    if submission.result_destination is not ResultDestination.OBJECT_STORE:
+        message = (
+            f"result-destination {submission.result_destination.value!r} is not offered by this server; "
+            f"use {ResultDestination.OBJECT_STORE.value!r}"
+        )
+        raise InvalidRequest(message)
+    files = _check_files(limits, submission)
+    if submission.codegen not in services.codegens:
+        _refuse_codegen(services, submission)
+    parse(submission.codegen, submission.selection, tree_name=submission.tree_name)
+    paths = _allow(services, files)
+    names = unique_object_names(paths, submission.result_format)
+    renamed = {
+        position: name
+        for position, (path, name) in enumerate(zip(paths, names, strict=True))
+        if name != object_name(path, submission.result_format)
+    }
+    # As the official server names a file list: clients show it as the request's DID.
+    did = hashlib.sha256(" ".join(files).encode()).hexdigest()
+    return _Inputs(did=did, paths=paths, renamed=renamed)
+
+
+def _check_texts(limits: Limits, submission: Submission) -> None:
+    for name, text, most in (
+        ("title", submission.title, limits.title_characters),
+        ("selection", submission.selection, limits.selection_bytes),
+        ("tree-name", submission.tree_name, limits.title_characters),
+    ):
+        if text is None:
+            continue
+        if not _is_storable(text):
+            message = f"the {name} holds a NUL character or broken Unicode"
+            raise InvalidRequest(message)
+        size = len(text.encode()) if name == "selection" else len(text)
+        if size > most:
+            unit = "bytes" if name == "selection" else "characters"
+            message = f"the {name} has {size:,} {unit}; this server takes at most {most:,}"
+            raise InvalidRequest(message)
+
+
+def _check_files(limits: Limits, submission: Submission) -> tuple[str, ...]:
+    if submission.files is None:
+        raise _no_finder(submission.did or "")
+    files = submission.files
+    if not files:
+        message = "the file list is empty; give at least one file"
+        raise InvalidRequest(message)
+    if len(files) > limits.files:
+        message = f"the file list has {len(files):,} entries; this server takes at most {limits.files:,}"
+        raise InvalidRequest(message)
+    for position, path in enumerate(files):
+        if not path or len(path) > limits.path_characters or not _is_storable(path):
+            message = (
+                f"entry {position} of the file list, {path[:100]!r}, is not a path or URL of 1 to "
+                f"{limits.path_characters:,} characters"
+            )
+            raise InvalidRequest(message)
+    return files
+
+
+def _allow(services: Services, files: Sequence[str]) -> tuple[str, ...]:
+    """The files, each place once, if every one of them may be read here."""
+    seen: set[str] = set()
+    paths: list[str] = []
+    for position, path in enumerate(files):
+        try:
+            place = policy.check(services.policy, path)
+        except SourceRefused as refusal:
+            if len(files) == 1:
+                raise
+            message = f"entry {position} of the file list: {refusal.message}"
+            raise SourceRefused(message) from refusal
+        if place not in seen:
+            seen.add(place)
+            paths.append(path)
+    return tuple(paths)
+
+
+def _refuse_codegen(services: Services, submission: Submission) -> None:
+    # The parser knows what a deployment would need for a generator it does not offer.
+    parse(submission.codegen, submission.selection, tree_name=submission.tree_name)
+    offered = ", ".join(sorted(services.codegens))
+    message = f"the code generator {submission.codegen[:64]!r} is switched off here; offered are {offered}"
+    raise UnknownCodegen(message)
+
+
+def _no_finder(did: str) -> InvalidRequest:
+    match = _DID.fullmatch(did)
+    scheme = match.group(1) if match else _DEFAULT_SCHEME
+    shown = did[:200]
+    if scheme not in _FINDERS:
+        message = (
+            f"the data set {shown!r} has the unknown scheme {scheme!r}; "
+            "this server can find file lists, give the files themselves"
+        )
+    else:
+        message = (
+            f"this server cannot look up the data set {shown!r}: it has no {scheme} finder. It can find "
+            f"file lists, give the files themselves; finders for {', '.join(_FINDERS)} need a deployment "
+            "that runs them"
+        )
+    return InvalidRequest(message)
+
+
+def _new_request(
+    services: Services, principal: Principal, submission: Submission, inputs: _Inputs
+) -> NewRequest:
+    return NewRequest(
+        id=RequestId(str(uuid.uuid4())),
+        owner=principal.name,
+        title=submission.title,
+        did=inputs.did,
+        selection=submission.selection,
+        codegen=submission.codegen,
+        tree_name=submission.tree_name,
+        result_format=submission.result_format,
+        result_destination=submission.result_destination,
+        access_key=secrets.token_hex(10).upper(),
+        secret_key=secrets.token_urlsafe(30),
+        submit_time=services.clock(),
+        renamed=inputs.renamed,
+    )
+
+
+def _store(
+    transaction: Transaction, new: NewRequest, inputs: _Inputs, *, with_preflight: bool
+) -> tuple[Effect, ...]:
+    dataset_id = datasets.use_file_list(
+        transaction,
+        name=inputs.did,
+        did_finder=_FILE_LIST_FINDER,
+        paths=inputs.paths,
+        now=new.submit_time,
+    )
+    requests.insert_request(transaction, new, dataset_id)
+    event = FilesKnown(f"submit by {new.owner}", len(inputs.paths), with_preflight)
+    return transition(transaction, new.id, event, new.submit_time) or ()
+
+
+async def _await_preflight(services: Services, request_id: RequestId) -> None:
+    """Returns once the query was tried, or nobody wants to wait longer; raises what speaks against it."""
+    try:
+        request = await wait_for(services, request_id, _is_tried, services.limits.preflight_wait_s)
+    except NotFound:
+        return
+    if request.state is RequestState.FATAL and request.failure_info is not None:
+        # The caller learns it now, so there is nothing to keep.
+        await services.db.write(requests.delete_request, request.number)
+        raise QueryError(request.failure_info)
+
+
+def _is_tried(request: TransformRequest) -> bool:
+    return request.state is not RequestState.SUBMITTED
+
+
+def _is_storable(text: str) -> bool:
+    if "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,9 +2,185 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from servicex_server.db import request as requests
+from servicex_server.db import result as results
+from servicex_server.db.request import Unfinished
+from servicex_server.db.session import Transaction
+from servicex_server.db.transition import advance, lock_request, transition
+from servicex_server.errors import ServicexError
+from servicex_server.model.ids import RequestId
+from servicex_server.model.lifecycle import CountsAudited, Effect, Fail, PreflightPassed
 from servicex_server.service.context import Services
+from servicex_server.service.delete import purge
+from servicex_server.service.effect import act
+
+logger = logging.getLogger(__name__)
+
+_COUNTED_AT_ONCE = 500
+_HOUR_S = 3600.0
 
 
 async def run_sweeper(services: Services) -> None:
-    """Audits, expires and cleans up in rounds; runs until canceled."""
-    raise NotImplementedError
+    """Audits, expires and cleans up in rounds; removes deleted requests soon. Runs until canceled."""
+    loop = asyncio.get_running_loop()
+    next_round_s = next_orphans_s = loop.time()
+    while True:
+        if loop.time() >= next_round_s:
+            await sweep(services)
+            next_round_s = loop.time() + services.limits.sweep_interval_s
+        if loop.time() >= next_orphans_s:
+            await _guard(services, remove_orphans)
+            next_orphans_s = loop.time() + services.limits.orphan_interval_s
+        try:
+            async with asyncio.timeout_at(min(next_round_s, next_orphans_s)):
+                await services.backlog.purge_asked.wait()
+        except TimeoutError:
+            continue
+        services.backlog.purge_asked.clear()
+        await _guard(services, purge)
+
+
+async def sweep(services: Services) -> None:
+    """One round; a step that fails is logged and does not keep the others from their work."""
+    for action in (expire_preflights, expire_requests, audit, purge, clear_scratch):
+        await _guard(services, action)
+
+
+async def expire_preflights(services: Services) -> int:
+    """Lets requests go on whose preflight never answered; the files themselves will show what is wrong."""
+    patience_s = services.limits.preflight_patience_s
+    oldest = services.clock() - timedelta(seconds=patience_s)
+    event = PreflightPassed(f"the preflight did not answer within {patience_s:g} s")
+    unfinished = await services.db.read(requests.list_unfinished)
+    late = [
+        request for request in unfinished if request.is_preflight_pending and request.active_since < oldest
+    ]
+    for request in late:
+        logger.warning("request %s goes on without preflight: no answer in %g s", request.id, patience_s)
+        await act(services, request.id, await _transition(services, request.id, event))
+    return len(late)
+
+
+async def expire_requests(services: Services) -> int:
+    """Ends requests that outlived their time."""
+    limit_s = services.limits.request_deadline_s
+    oldest = services.clock() - timedelta(seconds=limit_s)
+    unfinished = await services.db.read(requests.list_unfinished)
+    late = [request for request in unfinished if request.active_since < oldest]
+    for request in late:
+        event = Fail("time limit of requests", _say_late(request, limit_s))
+        logger.warning("request %s did not finish in %g h and is ended", request.id, limit_s / _HOUR_S)
+        await act(services, request.id, await _transition(services, request.id, event))
+    return len(late)
+
+
+async def audit(services: Services) -> int:
+    """Compares counters with rows, and repairs what differs; returns how many requests were wrong."""
+    recently = services.clock() - timedelta(seconds=2 * services.limits.sweep_interval_s)
+    suspects = await services.db.read(_find_miscounted, recently)
+    for request_id in suspects:
+        logger.error("the counters of request %s differ from its rows and are repaired", request_id)
+        effects = await services.db.write(_repair, request_id, services.clock())
+        await act(services, request_id, effects)
+    return len(suspects)
+
+
+async def clear_scratch(services: Services) -> int:
+    """Removes what killed workers left unfinished."""
+    age_s = max(services.limits.scratch_age_s, services.limits.file_deadline_s)
+    return await services.store.clear_scratch(services.clock() - timedelta(seconds=age_s))
+
+
+async def remove_orphans(services: Services) -> int:
+    """Removes objects of requests that no longer exist; returns how many."""
+    gone = 0
+    prefixes: list[str] = []
+    async for prefix in services.store.iter_prefixes():
+        prefixes.append(prefix)
+        if len(prefixes) >= _COUNTED_AT_ONCE:
+            gone += await _remove_unknown(services, prefixes)
+            prefixes.clear()
+    return gone + await _remove_unknown(services, prefixes)
+
+
+async def _remove_unknown(services: Services, prefixes: list[str]) -> int:
+    # Only what looks like a request's folder is ours to remove.
+    ids = [prefix.rstrip("/") for prefix in prefixes if _is_uuid(prefix.rstrip("/"))]
+    known = await services.db.read(requests.find_known, ids)
+    gone = 0
+    for request_id in ids:
+        if request_id not in known:
+            removed = await services.store.delete_prefix(f"{request_id}/")
+            logger.info("%d objects of the unknown request %s are removed", removed, request_id)
+            gone += removed
+    return gone
+
+
+async def _guard(services: Services, action: Callable[[Services], Awaitable[int]]) -> None:
+    try:
+        await action(services)
+    except ServicexError as error:
+        logger.warning("the sweeper's step %s has to wait: %s", action.__name__, error)
+    except Exception:
+        logger.exception("the sweeper's step %s failed", action.__name__)
+
+
+async def _transition(
+    services: Services, request_id: RequestId, event: PreflightPassed | Fail
+) -> tuple[Effect, ...]:
+    return await services.db.write(transition, request_id, event, services.clock()) or ()
+
+
+def _find_miscounted(transaction: Transaction, since: datetime) -> list[RequestId]:
+    stored = {
+        request.number: (request.id, request.counts) for request in requests.list_unfinished(transaction)
+    }
+    for request_id, number, counts in requests.list_finished_since(transaction, since):
+        stored[number] = (request_id, counts)
+    numbers = list(stored)
+    wrong: list[RequestId] = []
+    for start in range(0, len(numbers), _COUNTED_AT_ONCE):
+        found = results.count_outcomes(transaction, numbers[start : start + _COUNTED_AT_ONCE])
+        wrong += [
+            stored[number][0]
+            for number, (completed, failed) in found.items()
+            if (completed, failed) != (stored[number][1].completed, stored[number][1].failed)
+        ]
+    return wrong
+
+
+def _repair(transaction: Transaction, request_id: RequestId, now: datetime) -> tuple[Effect, ...]:
+    locked = lock_request(transaction, request_id)
+    if locked is None:
+        return ()
+    rows = results.count_results(transaction, locked.number)
+    totals: dict[str, object] = {
+        "min_seconds": rows.min_seconds,
+        "max_seconds": rows.max_seconds,
+        "total_seconds": rows.total_seconds,
+        "total_bytes": rows.total_bytes,
+        "total_events": rows.total_events,
+    }
+    event = CountsAudited("audit of the counters", rows.completed, rows.failed)
+    return advance(transaction, locked, event, now, totals)
+
+
+def _say_late(request: Unfinished, limit_s: float) -> str:
+    counts = request.counts
+    return (
+        f"the request did not finish in {limit_s / _HOUR_S:g} h and was ended; of {counts.files} files "
+        f"{counts.completed} were delivered and {counts.failed} failed"
+    )
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,119 @@
+"""Queries on data sets and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from servicex_server.db.dialect import insert_new
+from servicex_server.db.orm import DatasetFileRow, DatasetRow
+from servicex_server.model.ids import DatasetId, FileId
+from servicex_server.model.kinds import LookupStatus
+from servicex_server.model.request import Dataset, DatasetFile
+
+
+def use_file_list(
+    connection: Connection, *, name: str, did_finder: str, paths: Sequence[str], now: datetime
+) -> DatasetId:
+    """The fresh data set of that name, made of these files if there is none, and marked as used now."""
+    made = connection.execute(
+        insert_new(connection, DatasetRow),
+        {
+            "name": name,
+            "did_finder": did_finder,
+            "n_files": len(paths),
+            "size_bytes": 0,
+            "n_events": 0,
+            "last_used": now,
+            "last_updated": now,
+            "lookup_status": LookupStatus.COMPLETE.value,
+            "is_stale": False,
+        },
+    ).rowcount
+    dataset_id = connection.execute(
+        select(DatasetRow.id).where(DatasetRow.name == name, DatasetRow.is_stale.is_(False))
+    ).scalar_one()
+    if not made:
+        connection.execute(update(DatasetRow).where(DatasetRow.id == dataset_id).values(last_used=now))
+    else:
+        connection.execute(
+            insert(DatasetFileRow),
+            [
+                {
+                    "dataset_id": dataset_id,
+                    "position": position,
+                    "paths": [path],
+                    "adler32": "xxx",  # what the official server says of a file list
+                    "size_bytes": 0,
+                    "n_events": 0,
+                }
+                for position, path in enumerate(paths)
+            ],
+        )
+    return DatasetId(dataset_id)
+
+
+def list_datasets(connection: Connection, *, did_finder: str | None, with_stale: bool) -> list[Dataset]:
+    """Data sets in the order they were made."""
+    query = select(*DatasetRow.__table__.c).order_by(DatasetRow.id)
+    if did_finder is not None:
+        query = query.where(DatasetRow.did_finder == did_finder)
+    if not with_stale:
+        query = query.where(DatasetRow.is_stale.is_(False))
+    return [_to_dataset(row) for row in connection.execute(query)]
+
+
+def find_dataset(connection: Connection, dataset_id: DatasetId) -> Dataset | None:
+    """The data set, stale or not."""
+    row = connection.execute(select(*DatasetRow.__table__.c).where(DatasetRow.id == dataset_id)).one_or_none()
+    return None if row is None else _to_dataset(row)
+
+
+def list_files(
+    connection: Connection, dataset_id: DatasetId, *, limit: int | None = None
+) -> list[DatasetFile]:
+    """The data set's files in order."""
+    query = (
+        select(*DatasetFileRow.__table__.c)
+        .where(DatasetFileRow.dataset_id == dataset_id)
+        .order_by(DatasetFileRow.position)
+        .limit(limit)
+    )
+    return [
+        DatasetFile(
+            id=FileId(row.id),
+            dataset_id=DatasetId(row.dataset_id),
+            paths=tuple(row.paths),
+            adler32=row.adler32,
+            size_bytes=row.size_bytes,
+            n_events=row.n_events,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def mark_stale(connection: Connection, dataset_id: DatasetId) -> bool:
+    """Whether the data set was fresh until now."""
+    changed = connection.execute(
+        update(DatasetRow)
+        .where(DatasetRow.id == dataset_id, DatasetRow.is_stale.is_(False))
+        .values(is_stale=True)
+    )
+    return changed.rowcount > 0
+
+
+def _to_dataset(row: Row[tuple[object, ...]]) -> Dataset:
+    return Dataset(
+        id=DatasetId(row.id),
+        name=row.name,
+        did_finder=row.did_finder,
+        n_files=row.n_files,
+        size_bytes=row.size_bytes,
+        n_events=row.n_events,
+        last_used=row.last_used,
+        last_updated=row.last_updated,
+        lookup_status=LookupStatus(row.lookup_status),
+        is_stale=row.is_stale,
+    )

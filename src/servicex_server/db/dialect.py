@@ -1,0 +1,16 @@
+"""The few words in which the databases differ, said once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase
+
+
+def insert_new(connection: Connection, table: type[DeclarativeBase]) -> Any:
+    """`INSERT … ON CONFLICT DO NOTHING` for the table in the connection's dialect."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()

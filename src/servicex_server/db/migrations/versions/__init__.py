@@ -1,0 +1,3 @@
+"""Alembic's migrations, in order."""
+
+from __future__ import annotations

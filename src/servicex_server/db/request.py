@@ -1,0 +1,281 @@
+"""Queries on requests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from servicex_server.db.orm import RequestRow
+from servicex_server.model.bucket import BucketKey
+from servicex_server.model.ids import DatasetId, RequestId
+from servicex_server.model.kinds import RequestState, ResultDestination, ResultFormat
+from servicex_server.model.request import FileCounts, Statistics, TransformRequest
+
+_TITLE_REASON_CHARACTERS = 500
+_LISTED_CHARACTERS = 2**26
+"""Selections of one list in memory, all together."""
+_LARGEST_NUMBER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A request that is about to be stored.
+
+    Attributes:
+        renamed: object names of files whose plain name an earlier file has, by position.
+    """
+
+    id: RequestId
+    owner: str
+    title: str | None
+    did: str
+    selection: str
+    codegen: str
+    tree_name: str | None
+    result_format: ResultFormat
+    result_destination: ResultDestination
+    access_key: str
+    secret_key: str
+    submit_time: datetime
+    renamed: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a restart and the sweeper need to know of a request that has not ended."""
+
+    id: RequestId
+    number: int
+    state: RequestState
+    counts: FileCounts
+    is_preflight_pending: bool
+    active_since: datetime
+
+
+def insert_request(connection: Connection, new: NewRequest, dataset_id: DatasetId) -> int:
+    """The number of the stored request, which is in state Submitted and knows no files yet."""
+    result = connection.execute(
+        insert(RequestRow),
+        {
+            "id": new.id,
+            "owner": new.owner,
+            "title": new.title,
+            "did": new.did,
+            "dataset_id": dataset_id,
+            "selection": new.selection,
+            "codegen": new.codegen,
+            "tree_name": new.tree_name,
+            "result_format": new.result_format.value,
+            "result_destination": new.result_destination.value,
+            "state": RequestState.SUBMITTED.value,
+            "is_fileset_complete": False,
+            "is_preflight_pending": False,
+            "failure_info": None,
+            "files": 0,
+            "completed": 0,
+            "failed": 0,
+            "submit_time": new.submit_time,
+            "active_since": new.submit_time,
+            "finish_time": None,
+            "deleted_at": None,
+            "access_key": new.access_key,
+            "secret_key": new.secret_key,
+            "renamed": {str(position): name for position, name in new.renamed.items()},
+            "last_result_at": None,
+            "min_seconds": None,
+            "max_seconds": None,
+            "total_seconds": 0.0,
+            "total_bytes": 0,
+            "total_events": 0,
+        },
+    )
+    key = result.inserted_primary_key
+    if key is None:  # pragma: no cover  both dialects tell the key
+        message = "the database did not tell the request's number"
+        raise RuntimeError(message)
+    return int(key[0])
+
+
+def find_request(connection: Connection, ref: str) -> TransformRequest | None:
+    """The request with this UUID or (all digits) number, unless it is deleted."""
+    query = select(*RequestRow.__table__.c).where(RequestRow.deleted_at.is_(None))
+    if ref.isascii() and ref.isdigit():
+        if len(ref) > 19 or int(ref) > _LARGEST_NUMBER:
+            return None
+        query = query.where(RequestRow.number == int(ref))
+    elif ref.isascii() and ref.isprintable() and len(ref) == 36:
+        query = query.where(RequestRow.id == ref.lower())
+    else:
+        return None
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _to_request(row)
+
+
+def list_requests(connection: Connection, *, owner: str | None, limit: int) -> list[TransformRequest]:
+    """The newest requests (of one owner, or of all), oldest first."""
+    query = (
+        select(*RequestRow.__table__.c)
+        .where(RequestRow.deleted_at.is_(None))
+        .order_by(RequestRow.number.desc())
+        .limit(limit)
+    )
+    if owner is not None:
+        query = query.where(RequestRow.owner == owner)
+    requests: list[TransformRequest] = []
+    characters = 0
+    for row in connection.execute(query):
+        characters += len(row.selection)
+        if requests and characters > _LISTED_CHARACTERS:
+            break
+        requests.append(_to_request(row))
+    return requests[::-1]
+
+
+def list_unfinished(connection: Connection) -> list[Unfinished]:
+    """Requests that have not ended, oldest first."""
+    rows = connection.execute(
+        select(
+            RequestRow.id,
+            RequestRow.number,
+            RequestRow.state,
+            RequestRow.files,
+            RequestRow.completed,
+            RequestRow.failed,
+            RequestRow.is_preflight_pending,
+            RequestRow.active_since,
+        )
+        .where(RequestRow.finish_time.is_(None), RequestRow.deleted_at.is_(None))
+        .order_by(RequestRow.number)
+    )
+    return [
+        Unfinished(
+            id=RequestId(row.id),
+            number=row.number,
+            state=RequestState(row.state),
+            counts=FileCounts(row.files, row.completed, row.failed),
+            is_preflight_pending=row.is_preflight_pending,
+            active_since=row.active_since,
+        )
+        for row in rows
+    ]
+
+
+def list_finished_since(connection: Connection, since: datetime) -> list[tuple[RequestId, int, FileCounts]]:
+    """Id, number and counts of requests that ended at or after that time."""
+    rows = connection.execute(
+        select(
+            RequestRow.id, RequestRow.number, RequestRow.files, RequestRow.completed, RequestRow.failed
+        ).where(RequestRow.finish_time >= since, RequestRow.deleted_at.is_(None))
+    )
+    return [(RequestId(row.id), row.number, FileCounts(row.files, row.completed, row.failed)) for row in rows]
+
+
+def find_statistics(connection: Connection, number: int) -> Statistics | None:
+    """Totals over the delivered files, from the request's own row."""
+    row = connection.execute(
+        select(
+            RequestRow.completed,
+            RequestRow.min_seconds,
+            RequestRow.max_seconds,
+            RequestRow.total_seconds,
+            RequestRow.total_bytes,
+            RequestRow.total_events,
+        ).where(RequestRow.number == number)
+    ).one_or_none()
+    if row is None or not row.completed:
+        return None
+    return Statistics(
+        min_s=row.min_seconds or 0.0,
+        max_s=row.max_seconds or 0.0,
+        avg_s=row.total_seconds / row.completed,
+        total_s=row.total_seconds,
+        total_bytes=row.total_bytes,
+        total_events=row.total_events,
+        events_per_s=row.total_events / row.total_seconds if row.total_seconds > 0 else 0.0,
+    )
+
+
+def find_bucket_key(connection: Connection, access_key: str) -> BucketKey | None:
+    """The key pair with this access key."""
+    row = connection.execute(
+        select(RequestRow.id, RequestRow.secret_key).where(
+            RequestRow.access_key == access_key, RequestRow.deleted_at.is_(None)
+        )
+    ).one_or_none()
+    return None if row is None else BucketKey(access_key, row.secret_key, RequestId(row.id))
+
+
+def find_number(connection: Connection, request_id: RequestId) -> int | None:
+    """The number of a request that is not deleted."""
+    return connection.execute(
+        select(RequestRow.number).where(RequestRow.id == request_id, RequestRow.deleted_at.is_(None))
+    ).scalar_one_or_none()
+
+
+def find_known(connection: Connection, request_ids: Collection[str]) -> set[str]:
+    """Those of the ids that belong to a request, deleted or not."""
+    rows = connection.execute(select(RequestRow.id).where(RequestRow.id.in_(request_ids)))
+    return set(rows.scalars())
+
+
+def mark_deleted(connection: Connection, number: int, now: datetime) -> None:
+    """Hides the request from everybody; `list_deleted` finds it."""
+    connection.execute(update(RequestRow).where(RequestRow.number == number).values(deleted_at=now))
+
+
+def list_deleted(connection: Connection) -> list[tuple[RequestId, int]]:
+    """Id and number of requests that wait to be removed."""
+    rows = connection.execute(
+        select(RequestRow.id, RequestRow.number)
+        .where(RequestRow.deleted_at.is_not(None))
+        .order_by(RequestRow.number)
+    )
+    return [(RequestId(row.id), row.number) for row in rows]
+
+
+def delete_request(connection: Connection, number: int) -> None:
+    """Removes the row and what still hangs on it."""
+    connection.execute(delete(RequestRow).where(RequestRow.number == number))
+
+
+def count_requests(connection: Connection) -> int:
+    """How many requests there are, without deleted ones."""
+    return connection.execute(
+        select(func.count()).select_from(RequestRow).where(RequestRow.deleted_at.is_(None))
+    ).scalar_one()
+
+
+def _to_request(row: Row[tuple[object, ...]]) -> TransformRequest:
+    return TransformRequest(
+        id=RequestId(row.id),
+        number=row.number,
+        owner=row.owner,
+        title=_show_title(row.title, row.failure_info),
+        did=row.did,
+        dataset_id=DatasetId(row.dataset_id),
+        selection=row.selection,
+        codegen=row.codegen,
+        tree_name=row.tree_name,
+        result_format=ResultFormat(row.result_format),
+        result_destination=ResultDestination(row.result_destination),
+        state=RequestState(row.state),
+        failure_info=row.failure_info,
+        counts=FileCounts(row.files, row.completed, row.failed),
+        submit_time=row.submit_time,
+        finish_time=row.finish_time,
+        access_key=row.access_key,
+        secret_key=row.secret_key,
+    )
+
+
+def _show_title(title: str | None, failure_info: str | None) -> str | None:
+    """The title and, if the request failed as a whole, why: clients show no other words of the server."""
+    if failure_info is None:
+        return title
+    reason = " ".join(failure_info.split())
+    if len(reason) > _TITLE_REASON_CHARACTERS:
+        reason = reason[: _TITLE_REASON_CHARACTERS - 1] + "…"
+    return f"{title} — {reason}" if title else reason

@@ -1,0 +1,270 @@
+"""Queries on the outcomes of files and on failed attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, Select, delete, func, select
+
+from servicex_server.db.dialect import insert_new
+from servicex_server.db.orm import AttemptRow, FileResultRow, RequestRow
+from servicex_server.model.bucket import BucketObject
+from servicex_server.model.ids import FileId, RequestId
+from servicex_server.model.kinds import FileStatus
+from servicex_server.model.request import FileResult
+
+Work = tuple[FileId, int]
+"""A work unit inside a request: file and first entry."""
+
+_LAST_CHARACTER = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """An outcome that is about to be stored."""
+
+    request_number: int
+    file_id: FileId
+    entry_start: int
+    path: str
+    status: FileStatus
+    object_name: str | None
+    store_key: str | None
+    etag: str | None
+    modified: datetime | None
+    size_bytes: int
+    n_events_in: int
+    n_events_out: int
+    bytes_read: int
+    seconds: float
+    attempts: int
+    reason: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """A failed attempt that is about to be stored."""
+
+    request_number: int
+    file_id: FileId
+    entry_start: int
+    attempt: int
+    reason: str
+    message: str
+    seconds: float
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the rows of a request add up to."""
+
+    completed: int
+    failed: int
+    min_seconds: float | None
+    max_seconds: float | None
+    total_seconds: float
+    total_bytes: int
+    total_events: int
+
+
+def find_outcomes(
+    connection: Connection, number: int, file_ids: Collection[FileId]
+) -> dict[Work, str | None]:
+    """Those of the files that have an outcome, with the key of the counted object."""
+    rows = connection.execute(
+        select(FileResultRow.file_id, FileResultRow.entry_start, FileResultRow.store_key).where(
+            FileResultRow.request_number == number, FileResultRow.file_id.in_(file_ids)
+        )
+    )
+    return {(FileId(row.file_id), row.entry_start): row.store_key for row in rows}
+
+
+def find_attempts(
+    connection: Connection, number: int, file_ids: Collection[FileId]
+) -> set[tuple[FileId, int, int]]:
+    """(file, first entry, attempt) of every failed attempt at the files."""
+    rows = connection.execute(
+        select(AttemptRow.file_id, AttemptRow.entry_start, AttemptRow.attempt).where(
+            AttemptRow.request_number == number, AttemptRow.file_id.in_(file_ids)
+        )
+    )
+    return {(FileId(row.file_id), row.entry_start, row.attempt) for row in rows}
+
+
+def insert_results(connection: Connection, new: Sequence[NewResult]) -> None:
+    """Stores outcomes that the locked request does not have yet.
+
+    Raises:
+        RuntimeError: one was there already, so that counters made from `new` would be wrong.
+    """
+    stored = connection.execute(insert_new(connection, FileResultRow), [asdict(row) for row in new]).rowcount
+    if stored not in (-1, len(new)):
+        message = f"{len(new)} outcomes were to be stored, {stored} were new"
+        raise RuntimeError(message)
+
+
+def insert_attempts(connection: Connection, new: Sequence[NewAttempt]) -> None:
+    """Stores failed attempts; one that is known already stays as it is."""
+    connection.execute(insert_new(connection, AttemptRow), [asdict(row) for row in new])
+
+
+def delete_failures(connection: Connection, number: int) -> None:
+    """Forgets failed files and all failed attempts, so that a retry starts counting anew."""
+    connection.execute(
+        delete(FileResultRow).where(
+            FileResultRow.request_number == number, FileResultRow.status == FileStatus.FAILURE.value
+        )
+    )
+    connection.execute(delete(AttemptRow).where(AttemptRow.request_number == number))
+
+
+def delete_some(connection: Connection, number: int, limit: int) -> int:
+    """Removes at most `limit` outcomes and attempts each; returns how many went."""
+    gone = 0
+    for table in (FileResultRow, AttemptRow):
+        some = select(table.number).where(table.request_number == number).limit(limit)
+        gone += connection.execute(delete(table).where(table.number.in_(some))).rowcount
+    return gone
+
+
+def list_results(
+    connection: Connection,
+    request_id: RequestId,
+    number: int,
+    *,
+    since: datetime | None,
+    status: FileStatus | None,
+    offset: int,
+    limit: int | None,
+) -> list[FileResult]:
+    """Outcomes in the order they were recorded, from `since` on."""
+    query = (
+        select(*FileResultRow.__table__.c)
+        .where(FileResultRow.request_number == number)
+        .order_by(FileResultRow.created_at)
+        .limit(limit)
+        .offset(offset)
+    )
+    if since is not None:
+        query = query.where(FileResultRow.created_at >= since)
+    if status is not None:
+        query = query.where(FileResultRow.status == status.value)
+    return [_to_result(request_id, row) for row in connection.execute(query)]
+
+
+def count_results(connection: Connection, number: int) -> Totals:
+    """What the request's rows add up to; reads all of them, so it is for audits only."""
+    rows = connection.execute(
+        select(
+            FileResultRow.status,
+            func.count().label("n"),
+            func.min(FileResultRow.seconds).label("least"),
+            func.max(FileResultRow.seconds).label("most"),
+            func.sum(FileResultRow.seconds).label("seconds"),
+            func.sum(FileResultRow.size_bytes).label("size"),
+            func.sum(FileResultRow.n_events_in).label("events"),
+        )
+        .where(FileResultRow.request_number == number)
+        .group_by(FileResultRow.status)
+    )
+    by_status = {row.status: row for row in rows}
+    failure = by_status.get(FileStatus.FAILURE.value)
+    failed = int(failure.n) if failure is not None else 0
+    good = by_status.get(FileStatus.SUCCESS.value)
+    if good is None:
+        return Totals(0, failed, None, None, 0.0, 0, 0)
+    return Totals(
+        int(good.n), failed, good.least, good.most, float(good.seconds), int(good.size), int(good.events)
+    )
+
+
+def count_outcomes(connection: Connection, numbers: Collection[int]) -> dict[int, tuple[int, int]]:
+    """Delivered and failed files of each of the requests, from the rows."""
+    rows = connection.execute(
+        select(FileResultRow.request_number, FileResultRow.status, func.count())
+        .where(FileResultRow.request_number.in_(numbers))
+        .group_by(FileResultRow.request_number, FileResultRow.status)
+    ).all()
+    found = {(number, status): count for number, status, count in rows}
+    return {
+        number: (
+            found.get((number, FileStatus.SUCCESS.value), 0),
+            found.get((number, FileStatus.FAILURE.value), 0),
+        )
+        for number in numbers
+    }
+
+
+def find_object(connection: Connection, request_id: RequestId, key: str) -> BucketObject | None:
+    """The delivered object of that name."""
+    row = connection.execute(_objects(request_id).where(FileResultRow.object_name == key)).one_or_none()
+    return None if row is None else _to_object(row)
+
+
+def list_objects(
+    connection: Connection, request_id: RequestId, *, prefix: str, after: str | None, limit: int
+) -> list[BucketObject]:
+    """Delivered objects by the bytes of their names."""
+    query = _objects(request_id).order_by(FileResultRow.object_name).limit(limit)
+    if prefix:
+        # A range instead of LIKE, which folds case in SQLite.
+        query = query.where(
+            FileResultRow.object_name >= prefix, FileResultRow.object_name <= prefix + _LAST_CHARACTER
+        )
+    if after is not None:
+        query = query.where(FileResultRow.object_name > after)
+    return [_to_object(row) for row in connection.execute(query) if row.object_name.startswith(prefix)]
+
+
+def _objects(
+    request_id: RequestId,
+) -> Select[str | None, int, str | None, datetime | None, str | None]:
+    return (
+        select(
+            FileResultRow.object_name,
+            FileResultRow.size_bytes,
+            FileResultRow.etag,
+            FileResultRow.modified,
+            FileResultRow.store_key,
+        )
+        .join(RequestRow, RequestRow.number == FileResultRow.request_number)
+        .where(
+            RequestRow.id == request_id,
+            RequestRow.deleted_at.is_(None),
+            FileResultRow.object_name.is_not(None),
+        )
+    )
+
+
+def _to_object(row: Row[tuple[object, ...]]) -> BucketObject:
+    return BucketObject(
+        key=row.object_name,
+        size_bytes=row.size_bytes,
+        etag=row.etag,
+        modified=row.modified,
+        store_key=row.store_key,
+    )
+
+
+def _to_result(request_id: RequestId, row: Row[tuple[object, ...]]) -> FileResult:
+    return FileResult(
+        number=row.number,
+        request_id=request_id,
+        file_id=FileId(row.file_id),
+        path=row.path,
+        status=FileStatus(row.status),
+        object_name=row.object_name,
+        store_key=row.store_key,
+        size_bytes=row.size_bytes,
+        n_events_in=row.n_events_in,
+        n_events_out=row.n_events_out,
+        bytes_read=row.bytes_read,
+        seconds=row.seconds,
+        attempts=row.attempts,
+        reason=row.reason,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,148 @@
+"""The one place that stores a request's lifecycle: lock, step, update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from servicex_server.db import dataset as datasets
+from servicex_server.db import result as results
+from servicex_server.db.orm import RequestRow
+from servicex_server.model.ids import DatasetId, RequestId
+from servicex_server.model.kinds import RequestState, ResultFormat
+from servicex_server.model.lifecycle import (
+    ClearFinish,
+    Effect,
+    Event,
+    ForgetFailures,
+    Lifecycle,
+    MarkDatasetStale,
+    SetFailure,
+    SetFinishTime,
+    step,
+)
+from servicex_server.model.markup import without_markup
+from servicex_server.model.request import FileCounts
+
+
+@dataclass(frozen=True, slots=True)
+class LockedRequest:
+    """A request as this transaction alone may change it."""
+
+    id: RequestId
+    number: int
+    owner: str
+    dataset_id: DatasetId
+    result_format: ResultFormat
+    renamed: Mapping[str, str]
+    life: Lifecycle
+    last_result_at: datetime | None
+    min_seconds: float | None
+    max_seconds: float | None
+    total_seconds: float
+    total_bytes: int
+    total_events: int
+
+
+def lock_request(connection: Connection, request_id: RequestId) -> LockedRequest | None:
+    """The request, locked until the transaction ends (SQLite has one writer anyway); None if it is gone."""
+    row = connection.execute(
+        select(
+            RequestRow.id,
+            RequestRow.number,
+            RequestRow.owner,
+            RequestRow.dataset_id,
+            RequestRow.result_format,
+            RequestRow.renamed,
+            RequestRow.state,
+            RequestRow.files,
+            RequestRow.completed,
+            RequestRow.failed,
+            RequestRow.is_fileset_complete,
+            RequestRow.is_preflight_pending,
+            RequestRow.last_result_at,
+            RequestRow.min_seconds,
+            RequestRow.max_seconds,
+            RequestRow.total_seconds,
+            RequestRow.total_bytes,
+            RequestRow.total_events,
+        )
+        .where(RequestRow.id == request_id, RequestRow.deleted_at.is_(None))
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        return None
+    return LockedRequest(
+        id=RequestId(row.id),
+        number=row.number,
+        owner=row.owner,
+        dataset_id=DatasetId(row.dataset_id),
+        result_format=ResultFormat(row.result_format),
+        renamed=row.renamed,
+        life=Lifecycle(
+            state=RequestState(row.state),
+            counts=FileCounts(row.files, row.completed, row.failed),
+            is_fileset_complete=row.is_fileset_complete,
+            is_preflight_pending=row.is_preflight_pending,
+        ),
+        last_result_at=row.last_result_at,
+        min_seconds=row.min_seconds,
+        max_seconds=row.max_seconds,
+        total_seconds=row.total_seconds,
+        total_bytes=row.total_bytes,
+        total_events=row.total_events,
+    )
+
+
+def advance(
+    connection: Connection,
+    locked: LockedRequest,
+    event: Event,
+    now: datetime,
+    totals: Mapping[str, object] | None = None,
+) -> tuple[Effect, ...]:
+    """Steps the request and stores what came of it, with `totals` of its results if they changed.
+
+    Returns:
+        All effects; those that concern the database are done, the others are for after the commit.
+    """
+    life, effects = step(locked.life, event)
+    values: dict[str, Any] = dict(totals or {})
+    if life != locked.life:
+        values.update(
+            state=life.state.value,
+            files=life.counts.files,
+            completed=life.counts.completed,
+            failed=life.counts.failed,
+            is_fileset_complete=life.is_fileset_complete,
+            is_preflight_pending=life.is_preflight_pending,
+        )
+    for effect in effects:
+        match effect:
+            case SetFinishTime():
+                values["finish_time"] = now
+            case SetFailure():
+                values["failure_info"] = without_markup(effect.reason)
+            case ClearFinish():
+                values.update(finish_time=None, failure_info=None, active_since=now)
+            case ForgetFailures():
+                results.delete_failures(connection, locked.number)
+            case MarkDatasetStale():
+                datasets.mark_stale(connection, locked.dataset_id)
+            case _:
+                pass
+    if values:
+        connection.execute(update(RequestRow).where(RequestRow.number == locked.number).values(values))
+    return effects
+
+
+def transition(
+    connection: Connection, request_id: RequestId, event: Event, now: datetime
+) -> tuple[Effect, ...] | None:
+    """`lock_request` and `advance` in one; None if the request is gone."""
+    locked = lock_request(connection, request_id)
+    return None if locked is None else advance(connection, locked, event, now)
