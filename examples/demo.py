@@ -37,7 +37,7 @@ MASS = (
     "sqrt(sum(Muon_pt * cosh(Muon_eta))**2 - sum(Muon_pt * cos(Muon_phi))**2"
     " - sum(Muon_pt * sin(Muon_phi))**2 - sum(Muon_pt * sinh(Muon_eta))**2)"
 )
-TWO_OPPOSITE_MUONS = "(nMuon == 2) & (sum(Muon_charge) == 0) & all(Muon_pt > 20)"
+TWO_OPPOSITE_MUONS = "(nMuon == 2) & (sum(Muon_charge) == 0) & all(Muon_pt > 15)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,14 @@ def ask_atlas(samples: Path) -> Question:
 
 
 def ask_toy(folder: Path) -> Question:
-    """The mass of opposite-sign muon pairs above 20 GeV, from the toy sample."""
+    """The mass of opposite-sign muon pairs above 15 GeV, from the toy sample."""
     files = generate(folder)
     n_expected = 0
     for file in files:
         muons = uproot.open(file)["Events"].arrays(["Muon_pt", "Muon_charge"])
         pairs = muons[ak.num(muons.Muon_pt) == 2]
         opposite = pairs.Muon_charge[:, 0] != pairs.Muon_charge[:, 1]
-        n_expected += int(ak.sum(opposite & (pairs.Muon_pt[:, 1] > 20)))
+        n_expected += int(ak.sum(opposite & (pairs.Muon_pt[:, 1] > 15)))
     asked = query.UprootRaw(
         [
             {
@@ -155,7 +155,7 @@ def draw_mass(files: Sequence[str], picture: Path) -> None:
     )
     axes.annotate("Z", (91.2, counts.max()), (97, counts.max() * 0.8), fontsize=13)
     axes.text(
-        0.97, 0.83, r"$p_T(\mu) > 20$ GeV, opposite charge", transform=axes.transAxes, ha="right", fontsize=9
+        0.97, 0.83, r"$p_T(\mu) > 15$ GeV, opposite charge", transform=axes.transAxes, ha="right", fontsize=9
     )
     axes.legend(frameon=False, loc="upper right")
     axes.tick_params(direction="in", which="both", top=True, right=True)

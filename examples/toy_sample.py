@@ -30,8 +30,8 @@ MUON_MASS_GEV = 0.1056584
 RESOLUTION = 0.015
 MAX_ABS_ETA = 2.4
 MIN_PT_GEV = 3.0
-FRACTION_Z = 0.25
-FRACTION_BACKGROUND_PAIR = 0.25
+FRACTION_Z = 0.12
+FRACTION_BACKGROUND_PAIR = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def draw_masses(rng: np.random.Generator, n_z: int, n_background: int) -> Floats
     """Return pair masses in GeV: a Breit-Wigner between 40 and 140, then a falling exponential."""
     low, high = (np.arctan((edge - Z_MASS_GEV) / (Z_WIDTH_GEV / 2)) for edge in (40.0, 140.0))
     z_masses = Z_MASS_GEV + Z_WIDTH_GEV / 2 * np.tan(rng.uniform(low, high, n_z))
-    return np.concatenate([z_masses, 12.0 + rng.exponential(35.0, n_background)])
+    return np.concatenate([z_masses, 12.0 + rng.exponential(40.0, n_background)])
 
 
 def decay_pairs(rng: np.random.Generator, masses: Floats) -> tuple[Floats, Floats, Floats]:
