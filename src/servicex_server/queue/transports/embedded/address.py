@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,12 +17,11 @@ def listen(path: Path) -> socket.socket:
     """A listening socket at `path` with mode 0600; replaces a stale one.
 
     Raises:
-        ConfigurationError: the folder is open to others, `path` is no socket, or a server is alive there.
+        ConfigurationError: something else is at `path`, a server is alive there, or the system refuses.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _open_folder(path) as (folder, folder_fd):
-            _check_folder(path.parent, folder_fd)
             _check_free(path)
             return _bind(path, folder, folder_fd)
     except OSError as error:
@@ -30,16 +30,34 @@ def listen(path: Path) -> socket.socket:
 
 
 def dial(path: Path) -> socket.socket:
-    """A socket connected to the server at `path`; raises OSError if none listens."""
+    """A socket connected to our server at `path`; raises OSError if none listens."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _open_folder(path) as (folder, _):
             connection.connect(f"{folder}/{path.name}")
+        _require_ours(connection)
     except BaseException:
         connection.close()
         raise
     connection.setblocking(False)
     return connection
+
+
+def is_ours(connection: socket.socket) -> bool:
+    """Whether the process at the other end runs as the same user, by the kernel's word.
+
+    So a socket that somebody put into a shared folder can neither feed us nor be fed.
+    """
+    layout = struct.Struct("iII")  # pid, uid, gid
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size)
+    _, user, _ = layout.unpack(credentials)
+    return bool(user == os.getuid())
+
+
+def _require_ours(connection: socket.socket) -> None:
+    if not is_ours(connection):
+        message = "it belongs to another user"
+        raise PermissionError(message)
 
 
 def identity(path: Path) -> tuple[int, int] | None:
@@ -59,17 +77,6 @@ def _open_folder(path: Path) -> Iterator[tuple[str, int]]:
         yield f"/proc/self/fd/{folder_fd}", folder_fd
     finally:
         os.close(folder_fd)
-
-
-def _check_folder(path: Path, folder_fd: int) -> None:
-    status = os.fstat(folder_fd)
-    is_shared = bool(status.st_mode & 0o022) and not status.st_mode & stat.S_ISVTX
-    if is_shared or status.st_uid not in (os.getuid(), 0):
-        message = (
-            f"the folder {path} of the worker socket can be changed by other users; "
-            f"choose another data folder or run: chmod 700 {path}"
-        )
-        raise ConfigurationError(message)
 
 
 def _check_free(path: Path) -> None:

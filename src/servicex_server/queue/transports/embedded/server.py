@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import struct
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -23,7 +20,7 @@ from servicex_server.queue.desk import DEFAULT_MAX_REPORTS, DEFAULT_MAX_UNITS, L
 from servicex_server.queue.frame import FrameError, read_frame
 from servicex_server.queue.outbox import ReportInHand
 from servicex_server.queue.transports.embedded import message
-from servicex_server.queue.transports.embedded.address import identity, listen
+from servicex_server.queue.transports.embedded.address import identity, is_ours, listen
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +103,7 @@ class EmbeddedQueue:
             del self._connections[task]
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if _peer_user(writer) != os.getuid():
+        if not is_ours(writer.get_extra_info("socket")):
             logger.warning("worker.refused: it belongs to another user")
             return
         async with asyncio.timeout(_HELLO_TIMEOUT_S):
@@ -191,12 +188,3 @@ class _SocketOutlet:
             transport.abort()
             return
         self._writer.write(frame)
-
-
-def _peer_user(writer: asyncio.StreamWriter) -> int:
-    """The user id of the process at the other end, as the kernel knows it."""
-    layout = struct.Struct("iII")  # pid, uid, gid
-    connection = writer.get_extra_info("socket")
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size)
-    _, user, _ = layout.unpack(credentials)
-    return int(user)

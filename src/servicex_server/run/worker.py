@@ -1,0 +1,147 @@
+"""The worker: takes units from the queue, has its children work on them, and answers for them.
+
+The parent process itself never touches a file. So it always hears the server, and a child that is killed,
+runs out of memory or hangs becomes a report instead of a silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+import msgspec
+
+from servicex_server.model.unit import Reason, Report
+from servicex_server.queue.codec import decode_report, encode_unit
+from servicex_server.queue.frame import FrameError
+from servicex_server.queue.outcome import ended_early
+from servicex_server.queue.protocol import UnitDelivery, WorkSource
+from servicex_server.run.children import Child, Children, NurseryLost
+
+logger = logging.getLogger(__name__)
+
+
+async def run_worker(
+    source: WorkSource,
+    children: Children,
+    *,
+    stop: asyncio.Event | None = None,
+    drain_grace_s: float = 20.0,
+) -> None:
+    """Works until the server goes or `stop` is set.
+
+    When stopped, it takes no further units and gives running ones `drain_grace_s` to end; then they are given
+    back as if they had never been tried. When the server goes, running units are dropped: its successor
+    publishes them again.
+
+    Raises:
+        NurseryLost: children can no longer be started.
+        ConfigurationError: the executor cannot start any more.
+    """
+    attempts: set[Attempt] = set()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            gone = tasks.create_task(_abandon_canceled(source, attempts))
+            guards = [gone, tasks.create_task(_require_nursery(children))]
+            if stop is not None:
+                guards.append(tasks.create_task(_drain_when(stop, source)))
+            async for delivery in source.units():
+                attempt = Attempt(delivery, await children.take())
+                attempts.add(attempt)
+                attempt.task = tasks.create_task(_work(attempt, children, attempts))
+            await _wind_down(attempts, gone, drain_grace_s)
+            for guard in guards:
+                guard.cancel()
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One unit in the hands of one child."""
+
+    delivery: UnitDelivery
+    child: Child
+    is_abandoned: bool = False
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    def abandon(self) -> None:
+        """Ends the attempt without a report."""
+        self.is_abandoned = True
+        self.child.kill()
+
+    async def carry_out(self) -> Report | None:
+        """The report, or None if the attempt was abandoned."""
+        unit = self.delivery.unit
+        started = time.monotonic()
+        reason, message = Reason.LOST, ""
+        report: Report | None = None
+        try:
+            async with asyncio.timeout(unit.deadline_s):
+                answer = await self.child.ask(encode_unit(unit))
+            report = decode_report(answer) if answer is not None else None
+        except TimeoutError:
+            self.child.kill()
+            reason, message = Reason.TIMED_OUT, f"took longer than {unit.deadline_s:g} s"
+        except (FrameError, msgspec.MsgspecError) as error:
+            self.child.kill()
+            reason, message = Reason.INTERNAL, f"the child's report: {error}"
+        if self.is_abandoned:
+            return None
+        if report is not None:
+            return report
+        if not message:
+            message = f"the process working on this file {await self.child.describe_end()}"
+        logger.warning("unit.failed: request %s: %s", unit.request_id, message)
+        return ended_early(unit, reason, message, time.monotonic() - started)
+
+
+async def _work(attempt: Attempt, children: Children, attempts: set[Attempt]) -> None:
+    try:
+        report = await attempt.carry_out()
+        # Before the report is confirmed: its slot is free, and the server knows that as soon as it hears it.
+        children.give_back(attempt.child)
+        if report is None:
+            await attempt.delivery.release()
+        else:
+            await attempt.delivery.report(report)
+    except ConnectionError:
+        logger.debug("unit.unheard: the server is gone; its successor publishes the unit again")
+    finally:
+        attempts.discard(attempt)
+
+
+async def _abandon_canceled(source: WorkSource, attempts: set[Attempt]) -> None:
+    """Ends when the server goes."""
+    async for request_id in source.cancellations():
+        for attempt in attempts:
+            if attempt.delivery.unit.request_id == request_id:
+                attempt.abandon()
+
+
+async def _require_nursery(children: Children) -> None:
+    await asyncio.shield(children.lost)
+    message = "the process that starts children has ended"
+    raise NurseryLost(message)
+
+
+async def _drain_when(stop: asyncio.Event, source: WorkSource) -> None:
+    await stop.wait()
+    logger.info("worker.draining")
+    await source.drain()
+
+
+async def _wind_down(attempts: set[Attempt], gone: asyncio.Task[None], grace_s: float) -> None:
+    """Lets running attempts end while the server is there and patience lasts; abandons the rest."""
+    running = [attempt.task for attempt in attempts if attempt.task is not None]
+    finished = asyncio.create_task(_finish(running))
+    await asyncio.wait([finished, gone], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+    for attempt in attempts:
+        attempt.abandon()
+    await finished
+
+
+async def _finish(tasks: list[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*tasks)
