@@ -3,7 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(scripts/find_uv.sh)
-export VIRTUAL_ENV=.venv UV_LINK_MODE=${UV_LINK_MODE:-hardlink}
 
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "${PYTHON:->=3.11}" .venv
 "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements/dev.txt
