@@ -1,4 +1,4 @@
-"""A folder served over HTTP with ranges, whose answers can be held back: lets a test catch a read in the middle."""
+"""A folder served over HTTP with ranges, whose answers can be held back: catches a read in the middle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 
 class GatedFiles:
@@ -32,7 +33,7 @@ class GatedFiles:
             def do_GET(self) -> None:
                 self._answer(with_body=True)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: object) -> None:
                 pass
 
             def _answer(self, *, with_body: bool) -> None:
@@ -65,7 +66,7 @@ class GatedFiles:
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> GatedFiles:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import httpx
 import yaml
@@ -32,7 +33,7 @@ class ServerProcess:
     process: subprocess.Popen[str] | None = None
     url: str = ""
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SERVICEX_")}
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a") as log:

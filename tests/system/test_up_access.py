@@ -15,6 +15,7 @@ import botocore.config
 import botocore.exceptions
 import httpx
 import pytest
+
 from server_process import ServerProcess
 
 QUERY = '[{"treename": "Events", "filter_name": ["event", "nMuon"]}]'
@@ -144,9 +145,9 @@ def test_redirect_to_loopback_is_refused(server: ServerProcess) -> None:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815  the library's name
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     redirecting = ThreadingHTTPServer(("127.0.0.1", 0), Redirecting)

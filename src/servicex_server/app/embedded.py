@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
-import signal
 import socket
 import sys
 from collections.abc import Coroutine, Iterator, Sequence
@@ -24,9 +22,8 @@ from servicex_server.telemetry import logs
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from servicex_server.app.http import HttpServer
     from servicex_server.service.context import Services
-
-logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 """Connections that may wait to be accepted; a burst of clients must not see refusals."""
@@ -93,7 +90,11 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
         services, token = await _open_services(settings, data, queue, stack)
         url = _url(settings, listener)
         app = _build_app(settings, data, services, workers)
-        return await _serve_http(settings, data, services, app, listener, (url, token))
+        from servicex_server.app.http import HttpServer  # noqa: PLC0415  see _open_services
+
+        server = HttpServer(app, on_ready=lambda: _announce(settings, data, url, token))
+        await _run_beside(server, services, listener)
+    return 0
 
 
 def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
@@ -112,6 +113,8 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
         executor=spec,
         memory_limit_bytes=settings.worker_memory_bytes or None,
         log_level=settings.log_level,
+        # Unfinished files are done again at the next start; nobody wants to wait long after Ctrl-C.
+        drain_grace_s=3.0,
     )
 
 
@@ -158,7 +161,7 @@ def _build_app(settings: Settings, data: DataDir, services: Services, workers: L
     from servicex_server.web import install_pages  # noqa: PLC0415
 
     async def missing() -> Sequence[str]:
-        return () if workers.is_running else ("no worker is running",)
+        return () if workers.pid is not None else ("no worker is running",)
 
     config = ApiConfig(
         app_version=version("servicex-server"),
@@ -173,7 +176,7 @@ def _build_app(settings: Settings, data: DataDir, services: Services, workers: L
 
 
 def _own_names(settings: Settings) -> tuple[str, ...]:
-    """Listening on a particular address allows requests addressed to it; on all of them, none in particular."""
+    """Listening on one address allows requests addressed to it; on all of them, none in particular."""
     return () if settings.host in {"0.0.0.0", "::"} else (settings.host,)  # noqa: S104  compared, not bound
 
 
@@ -185,48 +188,21 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
 
 
-async def _serve_http(
-    settings: Settings,
-    data: DataDir,
-    services: Services,
-    app: FastAPI,
-    listener: socket.socket,
-    address: tuple[str, str | None],
-) -> int:
-    import uvicorn  # noqa: PLC0415  see _open_services
-
-    from servicex_server.service.dispatch import run_dispatcher  # noqa: PLC0415
+async def _run_beside(server: HttpServer, services: Services, listener: socket.socket) -> None:
+    """Serves HTTP with the background tasks beside it; any of them failing stops all."""
+    from servicex_server.service.dispatch import run_dispatcher  # noqa: PLC0415  see _open_services
     from servicex_server.service.report import consume_reports  # noqa: PLC0415
     from servicex_server.service.sweep import run_sweeper  # noqa: PLC0415
 
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_graceful_shutdown=2,
-        # Above the 5 s between polls of the official client, which then keeps its connection.
-        timeout_keep_alive=30,
-    )
-    server = uvicorn.Server(config)
-    server.capture_signals = _no_capture  # type: ignore[method-assign]  # signals are handled below
-    with _stop_on_signals(server):
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(_forever(task(services), name), name=name)
-                for name, task in (
-                    ("dispatcher", run_dispatcher),
-                    ("reports", consume_reports),
-                    ("sweeper", run_sweeper),
-                )
-            ]
-            announcer = tasks.create_task(_announce(server, settings, data, address))
-            await server.serve(sockets=[listener])
-            announcer.cancel()
-            for task in background:
-                task.cancel()
-    return 0
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(_forever(run_dispatcher(services), "dispatcher")),
+            tasks.create_task(_forever(consume_reports(services), "reports")),
+            tasks.create_task(_forever(run_sweeper(services), "sweeper")),
+        ]
+        await server.serve(sockets=[listener])
+        for task in background:
+            task.cancel()
 
 
 async def _forever(task: Coroutine[object, object, None], name: str) -> None:
@@ -236,13 +212,8 @@ async def _forever(task: Coroutine[object, object, None], name: str) -> None:
     raise RuntimeError(message)
 
 
-async def _announce(
-    server: object, settings: Settings, data: DataDir, address: tuple[str, str | None]
-) -> None:
-    """Writes down and prints where the server is, once it accepts requests."""
-    while not server.started:  # type: ignore[attr-defined]  # uvicorn offers no event for it
-        await asyncio.sleep(0.005)
-    url, token = address
+def _announce(settings: Settings, data: DataDir, url: str, token: str | None) -> None:
+    """Writes down and prints where the server is."""
     data.write_client_config(url, token)
     data.write_url(url)
     workers = f"{settings.workers} worker{'s' if settings.workers > 1 else ''}"
@@ -256,30 +227,3 @@ async def _announce(
     )
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-
-
-@contextmanager
-def _no_capture() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _stop_on_signals(server: object) -> Iterator[None]:
-    """The first signal asks for a clean stop, the next one for a quick one."""
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        if server.should_exit:  # type: ignore[attr-defined]
-            server.force_exit = True  # type: ignore[attr-defined]
-        else:
-            logger.info("server.stopping: unfinished requests resume at the next start")
-        server.should_exit = True  # type: ignore[attr-defined]
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     )
     allowed_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Hosts with private or loopback addresses from which inputs may be read (comma-separated).",
+        description="Hosts at private or loopback addresses that inputs may come from (comma-separated).",
     )
     preflight_files: int = Field(
         3, ge=0, le=10, description="Files on which a query is tried before fan-out; 0 switches that off."
@@ -139,7 +139,7 @@ def load(config: Path | None = None, **flags: object) -> Settings:
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(_file=_read(config), **given)  # type: ignore[arg-type]  # `_file` is taken off above
+        return Settings(**({"_file": _read(config)} | given))  # type: ignore[arg-type]  # checked by pydantic
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         known = ", ".join(sorted(Settings.model_fields))
