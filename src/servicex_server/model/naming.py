@@ -41,7 +41,7 @@ def object_name(path: str, result_format: ResultFormat) -> str:
     match = _URL.fullmatch(path)
     bare = show_location(path).removesuffix("?…") if match and match.group(4) else show_location(path)
     name = _UNPRINTABLE.sub("_", bare.replace("/", ":")).replace("\\", "_")
-    if name.startswith((".", "-", "~")):
+    if not name or name.startswith((".", "-", "~")):
         name = f"_{name}"
     extension = result_format.extension
     if result_format is ResultFormat.PARQUET:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 
 CHUNK_BYTES = 64 * 1024 * 1024
@@ -24,20 +25,16 @@ def entry_ranges(
     >>> list(entry_ranges(0, 100, boundaries=[0, 30, 60, 90, 100], bytes_per_entry=1.0, chunk_bytes=65))
     [(0, 60), (60, 100)]
     """
-    most = max(1, int(chunk_bytes / bytes_per_entry)) if bytes_per_entry > 0 else stop - start
-    edges = sorted({edge for edge in boundaries if start < edge < stop})
+    most = stop - start
+    if bytes_per_entry > 0:
+        most = max(1, int(min(most, chunk_bytes / bytes_per_entry)))
+    edges = [*sorted({edge for edge in boundaries if start < edge < stop}), stop]
     position = start
-    number = 0
     while position < stop:
-        last = None
-        while number < len(edges) and (last is None or edges[number] - position <= most):
-            last = edges[number]
-            number += 1
-        end = stop if last is None or stop - position <= most else last
-        if end - position > 4 * most:
-            end = position + 4 * most
-            number -= 1 if last is not None else 0
+        number = bisect.bisect_right(edges, position + most)
+        if number and edges[number - 1] > position:
+            end = edges[number - 1]
+        else:
+            end = min(edges[number], position + 4 * most)
         yield position, end
         position = end
-        while number < len(edges) and edges[number] <= position:
-            number += 1

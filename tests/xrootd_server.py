@@ -1,0 +1,114 @@
+"""A real XRootD server on 127.0.0.1 for tests: Debian's `xrootd`, without access control."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+_CONFIG = """\
+all.export /store r/o
+oss.localroot {folder}/data
+all.adminpath {folder}/admin
+all.pidpath {folder}/run
+xrd.port {port}
+xrd.network nodnr
+"""
+
+START_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class XrootdServer:
+    """A running server; what lies in `folder` is served below `/store`."""
+
+    port: int
+    folder: Path
+    log: Path
+
+    def url(self, name: str, host: str = "localhost") -> str:
+        return f"root://{host}:{self.port}//store/{name}"
+
+
+def require_xrootd() -> None:
+    """Skips the test, with a reason, where there is no server; in CI that is an error."""
+    missing = []
+    if shutil.which("xrootd") is None:
+        missing.append("the program xrootd (apt-get install xrootd-server)")
+    try:
+        import XRootD.client  # noqa: F401, PLC0415  (only to see whether it is there)
+    except ImportError:
+        missing.append("the Python package xrootd")
+    if missing:
+        message = f"missing for root:// tests: {', '.join(missing)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@contextlib.contextmanager
+def running_xrootd(files: Mapping[str, Path]) -> Iterator[XrootdServer]:
+    """Serves copies of `files` under their keys."""
+    # Not below pytest's folder: the server drops root's rights and could not pass the folders above.
+    folder = Path(tempfile.mkdtemp(prefix="xrootd-test-"))
+    process = None
+    try:
+        for name in ("data/store", "admin", "run", "log"):
+            (folder / name).mkdir(parents=True)
+        for name, source in files.items():
+            shutil.copyfile(source, folder / "data" / "store" / name)
+        port = _free_port()
+        (folder / "server.cfg").write_text(_CONFIG.format(folder=folder, port=port))
+        process = _start(folder)
+        log = folder / "log" / "server.log"
+        _wait_until_listening(process, port, log)
+        yield XrootdServer(port, folder / "data" / "store", log)
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path) -> subprocess.Popen[bytes]:
+    program = shutil.which("xrootd") or "xrootd"
+    command = [program, "-c", str(folder / "server.cfg"), "-l", str(folder / "log" / "server.log")]
+    if os.geteuid() == 0:
+        # The server refuses to run as root.
+        folder.chmod(0o755)
+        for path in (folder, *folder.rglob("*")):
+            shutil.chown(path, "xrootd", "xrootd")
+        command = ["setpriv", "--reuid=xrootd", "--regid=xrootd", "--init-groups", *command]
+    environment = {**os.environ, "HOME": str(folder)}
+    return subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    end = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    text = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+    message = f"xrootd does not start: {text}"
+    raise RuntimeError(message)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
