@@ -240,7 +240,7 @@ def _objects(
     )
 
 
-def _to_object(row: Row[tuple[object, ...]]) -> BucketObject:
+def _to_object(row: Row[str | None, int, str | None, datetime | None, str | None]) -> BucketObject:
     return BucketObject(
         key=row.object_name,
         size_bytes=row.size_bytes,

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from servicex_server.model.kinds import RequestState
 from servicex_server.model.request import FileCounts
 
-
 _NO_FILES = FileCounts()
 
 
@@ -202,7 +201,7 @@ _WORKING = frozenset({RequestState.LOOKUP, RequestState.RUNNING})
 
 
 def step(life: Lifecycle, event: Event) -> Step:
-    """What the event makes of the request, and what to do about it; an event that does not fit does nothing."""
+    """What the event makes of the request and what is to be done; an event that does not fit does nothing."""
     if isinstance(event, CountsAudited):
         return _audit(life, event)
     if life.state.is_terminal:
@@ -246,9 +245,8 @@ def _look_up(life: Lifecycle, event: FilesFound | FilesetClosed | LookupFailed) 
         return ended, (MarkDatasetStale(event.cause), *effects)
     if isinstance(event, FilesFound):
         return _find(life, event)
-    known = replace(life, counts=replace(life.counts, files=event.files), is_fileset_complete=True)
-    if event.files == 0:
-        return _end(known, RequestState.COMPLETE, event.cause)
+    files = max(event.files, life.counts.files)  # what was found stays found, whatever the finder sums up
+    known = replace(life, counts=replace(life.counts, files=files), is_fileset_complete=True)
     if known.counts.remaining == 0:
         return _end(known, RequestState.COMPLETE, event.cause)
     running = replace(known, state=RequestState.RUNNING)
