@@ -114,6 +114,11 @@ class LeaseDesk:
         self._with_room: OrderedDict[Session, None] = OrderedDict()
         self._is_closed = False
 
+    @property
+    def n_slots(self) -> int:
+        """Slots of all connected workers that still take units."""
+        return sum(session.slots for session in self._sessions if not session.is_draining)
+
     # What the server says
 
     def publish(self, units: Sequence[Unit]) -> None:

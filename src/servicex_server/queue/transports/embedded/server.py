@@ -77,6 +77,11 @@ class EmbeddedQueue:
         self._desk.close()
         await self._exits.aclose()
 
+    @property
+    def n_slots(self) -> int:
+        """How many units the connected workers can work on at once; 0 tells that nothing will be done."""
+        return self._desk.n_slots
+
     async def publish(self, units: Sequence[Unit]) -> None:
         self._desk.publish(units)
 
