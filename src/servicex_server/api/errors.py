@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -44,10 +43,8 @@ STATUS_OF: Mapping[type[ServicexError], int] = {
 _BUSY_RETRY_S = "2"
 
 
-class ErrorPage(Protocol):
-    """Shows an error to a person with a browser."""
-
-    def __call__(self, request: Request, status: int, message: str) -> Response: ...
+ErrorPage = Callable[[Request, int, str], Response]
+"""Shows an error, given its status and message, to a person with a browser."""
 
 
 def status_of(error: ServicexError) -> int:

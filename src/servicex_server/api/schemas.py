@@ -25,7 +25,7 @@ from servicex_server.model.request import (
 
 CAPABILITIES = ("poll_local_transformation_results", "long_sample_titles_10240")
 MAX_WORKERS = 100_000
-_TITLE_WITH_REASON_CHARACTERS = 1000
+_TITLE_CHARACTERS = 12_000
 _GAVE_UP = frozenset({RequestState.CANCELED, RequestState.BAD_DATASET})
 
 
@@ -110,14 +110,8 @@ class RequestStatus(ListedRequest):
     def from_request_at(
         cls, request: TransformRequest, *, app_version: str, base_url: str, host: str, is_secured: bool
     ) -> Self:
-        """The status as a poll sees it: once the request has ended, its title says why, if there is a reason.
-
-        The official client shows its user no other text of the server after a submit.
-        """
+        """The status of a request whose results are read at `host`."""
         listed = _listed(request, app_version=app_version, base_url=base_url)
-        if request.state.is_terminal and request.failure_info:
-            parts = (part for part in (request.title, request.failure_info) if part)
-            listed["title"] = to_message(": ".join(parts), _TITLE_WITH_REASON_CHARACTERS)
         listed["minio_endpoint"] = host
         listed["minio_secured"] = is_secured
         listed["minio_access_key"] = request.access_key
@@ -131,7 +125,7 @@ def _listed(request: TransformRequest, *, app_version: str, base_url: str) -> di
         "request_id": request.id,
         "did": request.did,
         "did_id": request.dataset_id,
-        "title": to_message(request.title, 10_240) if request.title is not None else None,
+        "title": to_message(request.title, _TITLE_CHARACTERS) if request.title is not None else None,
         "selection": request.selection,
         "tree_name": request.tree_name,
         # No container runs a request here; the client insists on texts.

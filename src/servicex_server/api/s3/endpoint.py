@@ -10,7 +10,7 @@ from datetime import datetime
 from http import HTTPStatus
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from servicex_server.api.s3.access import find_signer
 from servicex_server.api.s3.content import find_extent, is_unmodified, object_headers
@@ -78,6 +78,8 @@ class S3Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(8).upper()
+        if _has_body(scope):
+            send = _closing(send)
         try:
             await self._answer(scope, receive, send, request_id)
         except Refusal as refusal:
@@ -152,6 +154,28 @@ class S3Endpoint:
                 raise _lost(found) from error
             head = Head(status, headers, extent.stop - extent.start)
             await send_pieces(head, first, pieces, receive, send)
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
+        for name, value in scope["headers"]
+    )
+
+
+def _closing(send: Send) -> Send:
+    """Ends the connection with the answer.
+
+    Bodies are not read here. A client that waits for `100 Continue` will not send its body after a
+    refusal either, and then its next request would be taken for that body.
+    """
+
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return send_and_close
 
 
 def _check_operation(request: S3Request) -> None:

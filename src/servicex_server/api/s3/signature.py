@@ -79,13 +79,17 @@ def _readings(request: S3Request, credential: Credential, hosts: Iterable[str]) 
     """What the client may have signed, likeliest first.
 
     Clients percent-encode more or less, and HTTP libraries respell what they are given (`%3A` as `:`);
-    all of these decode to the path that is served. Whoever was allowed GET by a presigned URL may HEAD.
+    all of these decode to the path that is served. SigV2 wants a bucket to end with '/' also where the
+    URL does not. Whoever was allowed GET by a presigned URL may HEAD.
     """
+    paths = [request.canonical_path, request.raw_path]
+    if isinstance(credential, V2Credential) and request.bucket and not request.key:
+        paths.append(request.canonical_path.rstrip("/") + "/")
     methods = [request.method]
     if request.method == "HEAD" and credential.place is Place.QUERY:
         methods.append("GET")
     for method in methods:
-        for path in dict.fromkeys((request.canonical_path, request.raw_path)):
+        for path in dict.fromkeys(paths):
             for host in (None, *hosts):
                 yield _Reading(method, path, host)
 
