@@ -308,6 +308,21 @@ async def test_a_drained_worker_gives_back_what_outlasts_its_grace(gate: Callabl
             assert (await anext(aiter(source.units()))).unit == endless
 
 
+async def test_a_drained_worker_does_not_wait_for_ever_for_a_server_that_listens_no_more() -> None:
+    stop = asyncio.Event()
+    async with (
+        MemoryQueue() as queue,
+        open_children(1, EXECUTOR, preload=()) as children,
+        queue.connect(1) as source,
+    ):
+        task = asyncio.create_task(run_worker(source, children, stop=stop, drain_grace_s=0))
+        await queue.publish([unit("done")])
+        await anext(queue.reports())  # and never acknowledges it
+        stop.set()
+        async with asyncio.timeout(30):
+            await task
+
+
 async def test_children_die_with_the_worker_even_if_they_hang_in_c(
     tmp_path: Path, gate: Callable[[str], Gate]
 ) -> None:

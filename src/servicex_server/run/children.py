@@ -37,6 +37,13 @@ _START_TIMEOUT_S = 300.0
 _EXIT_TIMEOUT_S = 10.0
 
 
+_SINGLE_THREADED = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+"""Keeps numpy and pyarrow from starting threads at import: forking with threads is unsound."""
+
+
 class NurseryLost(Exception):
     """The process that forks children has ended."""
 
@@ -90,9 +97,13 @@ class Child:
         return answer[1:]
 
     def kill(self) -> None:
-        """Kills the child and what it started; harmless if it has ended."""
+        """Kills the child and what it started; harmless if it has ended.
+
+        Whoever waits for its answer goes on at once: a process that hangs inside the kernel dies when it can.
+        """
         self._is_retired = True
         self._nursery.send(Kill(self.number))
+        self._writer.transport.abort()
 
     async def describe_end(self) -> str:
         """How it ended, as the end of a sentence."""
@@ -264,8 +275,7 @@ async def open_children(
 async def _start_nursery(control: socket.socket) -> asyncio.subprocess.Process:
     # -P: the folder the server was started in may hold somebody's numpy.py; nothing is imported from there.
     # A process group of its own: Ctrl-C in the terminal is for the server, which stops us in order.
-    # One thread per child for linear algebra: the slots are the parallelism, and forking wants no threads.
-    environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
+    environment = {**_SINGLE_THREADED, **os.environ}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",

@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -115,6 +116,9 @@ def _preload(modules: tuple[str, ...]) -> None:
         except Exception:
             # Children try again and say what fails; without a mere accelerator they may still work.
             logger.exception("nursery.import_failed: %s", module)
+    n_threads = sum(1 for _ in Path("/proc/self/task").iterdir())
+    if n_threads > 1:
+        logger.warning("nursery.threaded: %d threads after imports; children may be born broken", n_threads)
     # Collected once and set aside: a collection in a child would otherwise copy every shared page.
     gc.collect()
     gc.freeze()

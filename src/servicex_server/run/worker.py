@@ -22,6 +22,8 @@ from servicex_server.run.children import Child, Children, NurseryLost
 
 logger = logging.getLogger(__name__)
 
+_LAST_WORDS_S = 1.0
+
 
 async def run_worker(
     source: WorkSource,
@@ -48,7 +50,7 @@ async def run_worker(
             if stop is not None:
                 guards.append(tasks.create_task(_drain_when(stop, source)))
             async for delivery in source.units():
-                attempt = Attempt(delivery, await children.take())
+                attempt = Attempt(delivery)
                 attempts.add(attempt)
                 attempt.task = tasks.create_task(_work(attempt, children, attempts))
             await _wind_down(attempts, gone, drain_grace_s)
@@ -63,46 +65,57 @@ class Attempt:
     """One unit in the hands of one child."""
 
     delivery: UnitDelivery
-    child: Child
+    child: Child | None = None
     is_abandoned: bool = False
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def abandon(self) -> None:
-        """Ends the attempt without a report."""
+        """Ends the attempt without a report, if it has not ended."""
         self.is_abandoned = True
-        self.child.kill()
+        if self.child is not None:
+            self.child.kill()
 
-    async def carry_out(self) -> Report | None:
+    async def carry_out(self, children: Children) -> Report | None:
         """The report, or None if the attempt was abandoned."""
+        child = await children.take()
+        try:
+            if self.is_abandoned:
+                return None
+            self.child = child
+            return await self._ask(child)
+        finally:
+            # Before the report is confirmed: its slot is free, and the server knows that once it hears it.
+            self.child = None
+            children.give_back(child)
+
+    async def _ask(self, child: Child) -> Report | None:
         unit = self.delivery.unit
         started = time.monotonic()
         reason, message = Reason.LOST, ""
         report: Report | None = None
         try:
             async with asyncio.timeout(unit.deadline_s):
-                answer = await self.child.ask(encode_unit(unit))
+                answer = await child.ask(encode_unit(unit))
             report = decode_report(answer) if answer is not None else None
         except TimeoutError:
-            self.child.kill()
+            child.kill()
             reason, message = Reason.TIMED_OUT, f"took longer than {unit.deadline_s:g} s"
         except (FrameError, msgspec.MsgspecError) as error:
-            self.child.kill()
+            child.kill()
             reason, message = Reason.INTERNAL, f"the child's report: {error}"
         if self.is_abandoned:
             return None
         if report is not None:
             return report
         if not message:
-            message = f"the process working on this file {await self.child.describe_end()}"
+            message = f"the process working on this file {await child.describe_end()}"
         logger.warning("unit.failed: request %s: %s", unit.request_id, message)
         return ended_early(unit, reason, message, time.monotonic() - started)
 
 
 async def _work(attempt: Attempt, children: Children, attempts: set[Attempt]) -> None:
     try:
-        report = await attempt.carry_out()
-        # Before the report is confirmed: its slot is free, and the server knows that as soon as it hears it.
-        children.give_back(attempt.child)
+        report = await attempt.carry_out(children)
         if report is None:
             await attempt.delivery.release()
         else:
@@ -135,13 +148,17 @@ async def _drain_when(stop: asyncio.Event, source: WorkSource) -> None:
 
 async def _wind_down(attempts: set[Attempt], gone: asyncio.Task[None], grace_s: float) -> None:
     """Lets running attempts end while the server is there and patience lasts; abandons the rest."""
-    running = [attempt.task for attempt in attempts if attempt.task is not None]
-    finished = asyncio.create_task(_finish(running))
+    tasks = [attempt.task for attempt in attempts if attempt.task is not None]
+    finished = asyncio.create_task(_finish(tasks))
     await asyncio.wait([finished, gone], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
     for attempt in attempts:
         attempt.abandon()
+    # Abandoned units are given back at once. What remains waits for a confirmation that nobody sends now.
+    await asyncio.wait([finished], timeout=_LAST_WORDS_S)
+    for task in tasks:
+        task.cancel()
     await finished
 
 
 async def _finish(tasks: list[asyncio.Task[None]]) -> None:
-    await asyncio.gather(*tasks)
+    await asyncio.gather(*tasks, return_exceptions=True)
