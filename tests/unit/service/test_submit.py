@@ -1,0 +1,230 @@
+"""From a submission to delivered files, and what is refused on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from service_bench import OTHER, QUICK, USER, Bench, is_running, new_bench, open_bench, prepare
+
+from servicex_server.errors import (
+    InvalidRequest,
+    QueryError,
+    SourceRefused,
+    UnknownCodegen,
+)
+from servicex_server.model.kinds import FileStatus, RequestState, ResultDestination, ResultFormat
+from servicex_server.model.request import ANYONE
+from servicex_server.model.unit import PreflightDone, PreflightUnit, Report, TransformUnit, Unit
+from servicex_server.service.context import Services
+from servicex_server.service.dataset import get_dataset
+from servicex_server.service.read import list_requests, list_results
+from servicex_server.service.submit import submit
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with new_bench(tmp_path) as bench:
+        yield bench
+
+
+async def test_files_are_delivered(bench: Bench) -> None:
+    async with bench.working():
+        request_id = await submit(bench.services, USER, bench.submission(5))
+        request = await bench.until_ended(request_id)
+    assert request.state is RequestState.COMPLETE
+    assert (request.counts.files, request.counts.completed, request.counts.failed) == (5, 5, 0)
+    assert request.finish_time is not None
+    assert request.owner == "marie"
+    assert request.title == "a title"
+    results = await list_results(bench.services, USER, request_id)
+    assert len({result.object_name for result in results}) == 5
+    assert {result.size_bytes for result in results} == {10}, "sizes are the store's, not the worker's"
+    times = [result.created_at for result in results]
+    assert times == sorted(set(times))
+    assert all(time.utcoffset() is not None for time in times)
+
+
+async def test_the_query_is_tried_before_files_start(bench: Bench) -> None:
+    async with bench.working():
+        await bench.until_ended(await submit(bench.services, USER, bench.submission(7)))
+    assert isinstance(bench.seen[0], PreflightUnit)
+    assert len(bench.seen[0].files) == 3
+    assert [type(unit) for unit in bench.seen[1:]] == [TransformUnit] * 7
+    assert {unit.request_id for unit in bench.seen} == {bench.seen[0].request_id}
+
+
+async def test_a_rejected_query_leaves_nothing_behind(bench: Bench) -> None:
+    async def reject(services: Services, unit: Unit) -> Report:
+        return PreflightDone(unit.request_id, rejection="no branch 'x'; nearest: [xx, xy]")
+
+    async with bench.working(reject):
+        with pytest.raises(QueryError, match=r"no branch 'x'; nearest: \(xx, xy\)"):
+            await submit(bench.services, USER, bench.submission())
+    assert await list_requests(bench.services, ANYONE) == []
+    assert len(bench.seen) == 1
+
+
+async def test_a_late_rejection_ends_the_request_with_its_reason(tmp_path: Path) -> None:
+    may_answer = asyncio.Event()
+
+    async def reject_late(services: Services, unit: Unit) -> Report:
+        await may_answer.wait()
+        return PreflightDone(unit.request_id, rejection="no branch 'x';\nsee [/docs]")
+
+    async with new_bench(tmp_path, replace(QUICK, preflight_wait_s=0.01)) as bench:
+        async with bench.working(reject_late):
+            request_id = await submit(bench.services, USER, bench.submission())
+            assert (await bench.get(request_id)).state is RequestState.SUBMITTED
+            may_answer.set()
+            request = await bench.until_ended(request_id)
+    assert request.state is RequestState.FATAL
+    assert request.failure_info == "no branch 'x';\nsee (/docs)"
+    assert request.title == "a title — no branch 'x'; see (/docs)"
+    assert request.finish_time is not None
+
+
+async def test_without_preflight_files_start_at_once(tmp_path: Path) -> None:
+    async with new_bench(tmp_path, replace(QUICK, preflight_files=0)) as bench, bench.working():
+        request_id = await submit(bench.services, USER, bench.submission(3))
+        await bench.until_ended(request_id)
+    assert not any(isinstance(unit, PreflightUnit) for unit in bench.seen)
+
+
+async def test_a_submit_without_workers_answers_after_its_patience(tmp_path: Path) -> None:
+    async with new_bench(tmp_path, replace(QUICK, preflight_wait_s=0.01)) as bench:
+        request_id = await submit(bench.services, USER, bench.submission())
+        assert (await bench.get(request_id)).state is RequestState.SUBMITTED
+
+
+async def test_fifty_submits_at_once(bench: Bench) -> None:
+    async with bench.working():
+        ids = await asyncio.gather(
+            *(submit(bench.services, USER, bench.submission(n % 4 + 1)) for n in range(50))
+        )
+        requests = [await bench.until_ended(request_id) for request_id in ids]
+    assert len(set(ids)) == 50
+    assert {request.state for request in requests} == {RequestState.COMPLETE}
+    assert len({request.access_key for request in requests}) == 50
+    assert len({request.dataset_id for request in requests}) == 4, "equal lists share a data set"
+
+
+async def test_duplicate_inputs_are_collapsed(bench: Bench) -> None:
+    a, b = str(bench.root / "a.root"), str(bench.root / "b.root")
+    (bench.root / "link.root").symlink_to(bench.root / "b.root")
+    files = (b, a, b, f"file://{a}", str(bench.root / "link.root"))
+    async with bench.working():
+        request_id = await submit(bench.services, USER, bench.submission(files=files))
+        request = await bench.until_ended(request_id)
+    assert request.counts.files == request.counts.completed == 2
+    _, known = await get_dataset(bench.services, USER, request.dataset_id)
+    assert [file.paths for file in known] == [(b,), (a,)]
+
+
+async def test_a_file_list_is_a_data_set_named_by_its_digest(bench: Bench) -> None:
+    submission = bench.submission(2)
+    assert submission.files is not None
+    digest = hashlib.sha256(" ".join(submission.files).encode()).hexdigest()
+    async with bench.working():
+        request = await bench.get(await submit(bench.services, USER, submission))
+    dataset, files = await get_dataset(bench.services, USER, request.dataset_id)
+    assert request.did == dataset.name == digest
+    assert (dataset.did_finder, dataset.lookup_status, dataset.n_files) == ("user", "complete", 2)
+    assert [(file.adler32, file.size_bytes, file.n_events) for file in files] == [("xxx", 0, 0)] * 2
+    assert min(file.id for file in files) >= 1
+
+
+async def test_colliding_names_are_told_apart_and_stay(bench: Bench) -> None:
+    folder = bench.root / "x"
+    files = (str(folder / "y.root"), str(bench.root / "x:y.root"), str(bench.root / "z.root"))
+    names = []
+    async with bench.working():
+        for _ in range(2):
+            request_id = await submit(bench.services, USER, bench.submission(files=files))
+            await bench.until_ended(request_id)
+            results = await list_results(bench.services, USER, request_id)
+            names.append({result.path: result.object_name for result in results})
+    assert len(set(names[0].values())) == 3
+    assert names[0] == names[1]
+
+
+async def test_root_results_have_root_names(bench: Bench) -> None:
+    async with bench.working():
+        submission = bench.submission(result_format=ResultFormat.ROOT_FILE)
+        request_id = await submit(bench.services, USER, submission)
+        await bench.until_ended(request_id)
+    (result,) = await list_results(bench.services, USER, request_id, status=FileStatus.SUCCESS)
+    assert result.object_name is not None
+    assert result.object_name.endswith("f0.root")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"files": ()}, "the file list is empty"),
+        ({"files": ("/etc/passwd",)}, "/etc/passwd.*local roots"),
+        ({"files": ("",)}, "entry 0 of the file list"),
+        ({"files": ("a\0b",)}, "entry 0 of the file list"),
+        ({"files": ("gopher://x/y",)}, "gopher"),
+        ({"files": None, "did": "rucio://mc:x"}, "no rucio finder.*file lists"),
+        ({"files": None, "did": "mc:x"}, "no rucio finder"),
+        ({"files": None, "did": "cernopendata://1507"}, "no cernopendata finder"),
+        ({"files": None, "did": "root://host//x.root"}, "unknown scheme 'root'"),
+        ({"result_destination": ResultDestination.VOLUME}, "use 'object-store'"),
+        ({"title": "x" * 10_241}, "10,241 characters.*at most 10,240"),
+        ({"title": "x\0"}, "NUL"),
+        ({"selection": "x" * (2**20 + 1)}, "at most 1,048,576"),
+        ({"selection": "\ud800"}, "broken Unicode"),
+    ],
+)
+async def test_what_cannot_be_served_is_refused(
+    bench: Bench, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        await submit(bench.services, USER, bench.submission(**changes))
+    assert await list_requests(bench.services, ANYONE) == []
+
+
+async def test_the_first_refused_path_of_several_is_named(bench: Bench) -> None:
+    files = (str(bench.root / "a.root"), "/etc/passwd", "/etc/shadow")
+    with pytest.raises(SourceRefused, match="entry 1 of the file list.*/etc/passwd"):
+        await submit(bench.services, USER, bench.submission(files=files))
+
+
+async def test_too_many_files_are_refused(tmp_path: Path) -> None:
+    async with new_bench(tmp_path, replace(QUICK, files=3)) as bench:
+        with pytest.raises(InvalidRequest, match="4 entries.*at most 3"):
+            await submit(bench.services, USER, bench.submission(4))
+
+
+async def test_an_unknown_generator_is_refused(bench: Bench) -> None:
+    with pytest.raises(UnknownCodegen):
+        await submit(bench.services, USER, bench.submission(codegen="atlasr22"))
+
+
+async def test_a_generator_that_is_switched_off_is_refused(bench: Bench) -> None:
+    services = replace(bench.services, codegens={"uproot": "the only one"})
+    with pytest.raises(UnknownCodegen, match="switched off here; offered are uproot"):
+        await submit(services, USER, bench.submission())
+
+
+async def test_a_selection_that_does_not_parse_is_refused(bench: Bench) -> None:
+    with pytest.raises(QueryError):
+        await submit(bench.services, USER, bench.submission(selection="!"))
+    assert await list_requests(bench.services, ANYONE) == []
+
+
+async def test_large_requests_and_small_ones_take_turns(tmp_path: Path) -> None:
+    limits = replace(QUICK, preflight_files=0, publish_page=4)
+    url, store, root = await prepare(tmp_path)
+    async with open_bench(url, store, root, limits, max_units=6) as bench, bench.working(slots=1):
+        large = await submit(bench.services, USER, bench.submission(40))
+        small = await submit(bench.services, OTHER, bench.submission(1))
+        await bench.until_ended(small)
+        assert is_running(await bench.get(large))
+        await bench.until_ended(large)
+        assert (await bench.get(large)).counts.completed == 40
