@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlalchemy import create_engine, inspect, make_url, text
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from servicex_server.db.session import build_engine, normalise_url
 from servicex_server.errors import ConfigurationError
@@ -55,7 +55,7 @@ def read_version(url: str) -> str | None:
                 return None
             found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
             return None if found is None else str(found)
-    except (OperationalError, InterfaceError) as error:
+    except DBAPIError as error:
         message = f"cannot reach the database {address.render_as_string(hide_password=True)}: {error.orig}"
         raise ConfigurationError(message) from error
     finally:
@@ -86,7 +86,7 @@ def upgrade(url: str) -> str:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    except (OperationalError, InterfaceError) as error:
+    except DBAPIError as error:
         message = f"cannot upgrade the database {address.render_as_string(hide_password=True)}: {error.orig}"
         raise ConfigurationError(message) from error
     finally:

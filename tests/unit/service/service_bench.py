@@ -93,6 +93,13 @@ class Bench:
                     await delivery.report(report)
 
 
+async def eventually(condition: Callable[[], Awaitable[object]]) -> None:
+    """Asks again until the condition, which has to let others run, holds."""
+    async with asyncio.timeout(30):
+        while not await condition():
+            pass
+
+
 async def succeed(services: Services, unit: Unit) -> Report:
     """Delivers ten bytes for every file."""
     if isinstance(unit, PreflightUnit):

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from service_bench import QUICK, USER, Bench, done, failed, new_bench, put, succeed
 
 from servicex_server.db.session import Transaction
 from servicex_server.errors import DatabaseUnavailable
-from servicex_server.model.ids import RequestId
+from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import FileStatus, RequestState
 from servicex_server.model.request import FileCounts
 from servicex_server.model.unit import PreflightDone, Reason, Report, TransformUnit, Unit
@@ -22,6 +23,7 @@ from servicex_server.service.cancel import cancel
 from servicex_server.service.context import Services
 from servicex_server.service.dispatch import dispatch_some
 from servicex_server.service.read import list_results, statistics
+from servicex_server.service.record import Recorded, record
 from servicex_server.service.report import record_batch
 from servicex_server.service.submit import submit
 
@@ -161,7 +163,7 @@ async def test_reports_of_a_canceled_request_are_ignored(bench: Bench) -> None:
         put(bench.services, unit, b"x")
     await tell(bench, done(first))
     await cancel(bench.services, USER, request_id)
-    assert bench.services.queue.canceled == [request_id]  # type: ignore[attr-defined]  # a Notebook
+    assert bench.services.queue.canceled == [request_id]
     await tell(bench, done(second), done(first), failed(third, Reason.LOST))
     request = await bench.get(request_id)
     assert (request.state, request.counts) == (RequestState.CANCELED, FileCounts(3, 1, 0))
@@ -173,7 +175,7 @@ async def test_reports_of_a_canceled_request_are_ignored(bench: Bench) -> None:
 async def test_reports_of_unknown_requests_and_files_are_ignored(bench: Bench) -> None:
     request_id, (unit,) = await begin(bench)
     stranger = replace(unit, request_id=RequestId("00000000-0000-4000-8000-000000000000"), store_key="lost/1")
-    other_file = replace(unit, file_id=4711, store_key=f"{request_id}/4711-0-1")
+    other_file = replace(unit, file_id=FileId(4711), store_key=f"{request_id}/4711-0-1")
     put(bench.services, stranger, b"x")
     put(bench.services, other_file, b"x")
     await tell(
@@ -244,14 +246,14 @@ async def test_reports_wait_for_an_absent_database(bench: Bench, monkeypatch: py
     request_id, (unit,) = await begin(bench)
     put(bench.services, unit, b"x")
     calls = 0
-    real = reporting.record
+    real = record
 
-    def fail_first(transaction: Transaction, *args: object, **kwargs: object) -> object:
+    def fail_first(transaction: Transaction, *args: Any, **kwargs: Any) -> Recorded:
         nonlocal calls
         calls += 1
         if calls <= 2:
             raise DatabaseUnavailable
-        return real(transaction, *args, **kwargs)  # type: ignore[arg-type]
+        return real(transaction, *args, **kwargs)
 
     monkeypatch.setattr(reporting, "record", fail_first)
     await tell(bench, done(unit))

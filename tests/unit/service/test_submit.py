@@ -76,12 +76,12 @@ async def test_a_late_rejection_ends_the_request_with_its_reason(tmp_path: Path)
         await may_answer.wait()
         return PreflightDone(unit.request_id, rejection="no branch 'x';\nsee [/docs]")
 
-    async with new_bench(tmp_path, replace(QUICK, preflight_wait_s=0.01)) as bench:
-        async with bench.working(reject_late):
-            request_id = await submit(bench.services, USER, bench.submission())
-            assert (await bench.get(request_id)).state is RequestState.SUBMITTED
-            may_answer.set()
-            request = await bench.until_ended(request_id)
+    limits = replace(QUICK, preflight_wait_s=0.01)
+    async with new_bench(tmp_path, limits) as bench, bench.working(reject_late):
+        request_id = await submit(bench.services, USER, bench.submission())
+        assert (await bench.get(request_id)).state is RequestState.SUBMITTED
+        may_answer.set()
+        request = await bench.until_ended(request_id)
     assert request.state is RequestState.FATAL
     assert request.failure_info == "no branch 'x';\nsee (/docs)"
     assert request.title == "a title — no branch 'x'; see (/docs)"
@@ -181,9 +181,7 @@ async def test_root_results_have_root_names(bench: Bench) -> None:
         ({"selection": "\ud800"}, "broken Unicode"),
     ],
 )
-async def test_what_cannot_be_served_is_refused(
-    bench: Bench, changes: dict[str, object], words: str
-) -> None:
+async def test_what_cannot_be_served_is_refused(bench: Bench, changes: dict[str, object], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         await submit(bench.services, USER, bench.submission(**changes))
     assert await list_requests(bench.services, ANYONE) == []
@@ -191,13 +189,13 @@ async def test_what_cannot_be_served_is_refused(
 
 async def test_the_first_refused_path_of_several_is_named(bench: Bench) -> None:
     files = (str(bench.root / "a.root"), "/etc/passwd", "/etc/shadow")
-    with pytest.raises(SourceRefused, match="entry 1 of the file list.*/etc/passwd"):
+    with pytest.raises(SourceRefused, match=r"entry 1 of the file list.*/etc/passwd"):
         await submit(bench.services, USER, bench.submission(files=files))
 
 
 async def test_too_many_files_are_refused(tmp_path: Path) -> None:
     async with new_bench(tmp_path, replace(QUICK, files=3)) as bench:
-        with pytest.raises(InvalidRequest, match="4 entries.*at most 3"):
+        with pytest.raises(InvalidRequest, match=r"4 entries.*at most 3"):
             await submit(bench.services, USER, bench.submission(4))
 
 

@@ -1,0 +1,99 @@
+"""The schema: what the migrations make is what the tables say, and a server starts on no other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from servicex_server.db import schema
+from servicex_server.db.orm import Base
+from servicex_server.db.session import build_engine
+from servicex_server.errors import ConfigurationError
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'folder' / 'servicex.db'}"
+
+
+def test_an_upgrade_makes_what_the_tables_say(url: str) -> None:
+    assert schema.upgrade(url) == schema.HEAD
+    schema.check(url)
+    assert schema.upgrade(url) == schema.HEAD, "again is no error"
+    engine = build_engine(url, size=1, busy_timeout_s=1, read_only=False)
+    with engine.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+        mode = connection.execute(text("PRAGMA journal_mode")).scalar_one()
+    engine.dispose()
+    assert mode == "wal"
+
+
+def test_the_newest_migration_is_the_one_this_code_needs() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+
+
+def test_a_missing_schema_is_refused_with_the_command(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="servicex-server db upgrade"):
+        schema.check(url)
+    assert not Path(url.removeprefix("sqlite:///")).exists(), "asking creates nothing"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"), [("0000", "needs 0001; run `servicex-server db upgrade`"), ("9999", "newer")]
+)
+def test_another_schema_is_refused(url: str, found: str, words: str) -> None:
+    schema.upgrade(url)
+    engine = build_engine(url, size=1, busy_timeout_s=1, read_only=False)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
+    engine.dispose()
+    with pytest.raises(ConfigurationError, match=words):
+        schema.check(url)
+    if found > schema.HEAD:
+        with pytest.raises(ConfigurationError, match=words):
+            schema.upgrade(url)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "servicex.db"
+    path.write_bytes(b"this is not a database, only a long enough text" * 100)
+    with pytest.raises(ConfigurationError, match="not a database"):
+        schema.check(f"sqlite:///{path}")
+
+
+def test_alembic_is_imported_for_upgrades_alone(url: str) -> None:
+    schema.upgrade(url)
+    program = (
+        "import sys\nfrom servicex_server.db import schema\nfrom servicex_server.db.session import Database\n"
+        f"schema.check({url!r}); schema.upgrade({url!r})\nprint('alembic' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_the_tables_can_be_made_on_postgresql() -> None:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    statements = [
+        *(str(CreateTable(table).compile(dialect=dialect)) for table in Base.metadata.sorted_tables),
+        *(
+            str(CreateIndex(index).compile(dialect=dialect))
+            for table in Base.metadata.sorted_tables
+            for index in table.indexes
+        ),
+    ]
+    assert any('COLLATE "C"' in statement for statement in statements)
+    assert any("JSONB" in statement for statement in statements)
+    assert any("WHERE NOT is_stale" in statement for statement in statements)
