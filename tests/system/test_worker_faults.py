@@ -186,6 +186,14 @@ async def test_units_are_worked_on_in_long_lived_children() -> None:
             Reason.INTERNAL,
             "TypeError: the executor returned FileDone, which is no report of its unit",
         ),
+        (
+            "mumble",
+            Reason.INTERNAL,
+            (
+                "the report: the done message cannot be encoded: 'utf-8' codec can't encode character "
+                "'\\udcff' in position 6: surrogates not allowed"
+            ),
+        ),
         ("leave", Reason.LOST, "the process working on this file exited with code 3"),
         ("exhaust", Reason.RESOURCES, "needs more memory than the allowed 8589934592 bytes"),
     ],

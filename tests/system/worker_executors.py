@@ -20,6 +20,11 @@ from servicex_server.model.worker import ExecutorSpec
 from servicex_server.queue.transports.embedded import EmbeddedQueue
 
 
+def mumble(unit: TransformUnit) -> Report:
+    """Reports a path as the file system may spell it: text that no encoder takes."""
+    return replace(done(unit), path="/data/\udcff.root")
+
+
 class Panic(BaseException):
     """The error of a package that does not expect to be survived."""
 
@@ -43,7 +48,7 @@ def build_nothing() -> None:
     """A factory that forgets to return the executor."""
 
 
-def done(unit: TransformUnit) -> Report:
+def done(unit: TransformUnit) -> FileDone:
     """Ends at once; the report's path tells the process."""
     return FileDone(
         request_id=unit.request_id,
@@ -124,6 +129,7 @@ ACTIONS: dict[str, Callable[[TransformUnit], Report]] = {
         hang_in_c,
         hang_with_offspring,
         fail,
+        mumble,
         panic,
         leave,
         exhaust,

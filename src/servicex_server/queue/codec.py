@@ -18,6 +18,7 @@ from servicex_server.model.unit import (
     TransformUnit,
     Unit,
 )
+from servicex_server.queue.frame import Decoder, FrameError, decode
 
 T = TypeVar("T")
 
@@ -29,16 +30,11 @@ class _Envelope(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _envelopes = msgspec.msgpack.Decoder(_Envelope)
-_UNITS: dict[str, msgspec.msgpack.Decoder[TransformUnit] | msgspec.msgpack.Decoder[PreflightUnit]] = {
+_UNITS: dict[str, Decoder[Unit]] = {
     "transform": msgspec.msgpack.Decoder(TransformUnit),
     "preflight": msgspec.msgpack.Decoder(PreflightUnit),
 }
-_REPORTS: dict[
-    str,
-    msgspec.msgpack.Decoder[FileDone]
-    | msgspec.msgpack.Decoder[FileFailed]
-    | msgspec.msgpack.Decoder[PreflightDone],
-] = {
+_REPORTS: dict[str, Decoder[Report]] = {
     "done": msgspec.msgpack.Decoder(FileDone),
     "failed": msgspec.msgpack.Decoder(FileFailed),
     "preflight": msgspec.msgpack.Decoder(PreflightDone),
@@ -46,7 +42,7 @@ _REPORTS: dict[
 
 
 def encode_unit(unit: Unit) -> bytes:
-    """The unit as bytes."""
+    """The unit as bytes; raises FrameError for what the wire cannot carry (text that is no Unicode)."""
     return _encode("transform" if isinstance(unit, TransformUnit) else "preflight", unit)
 
 
@@ -54,14 +50,14 @@ def decode_unit(data: bytes) -> Unit:
     """The unit in `data`.
 
     Raises:
-        msgspec.MsgspecError: the bytes are not a unit.
+        FrameError: the bytes are not a unit.
     """
-    envelope = _envelopes.decode(data)
-    return _decoder(_UNITS, envelope.kind).decode(envelope.body)
+    envelope = decode(_envelopes, data)
+    return decode(_decoder(_UNITS, envelope.kind), bytes(envelope.body))
 
 
 def encode_report(report: Report) -> bytes:
-    """The report as bytes."""
+    """The report as bytes; raises FrameError for what the wire cannot carry (text that is no Unicode)."""
     match report:
         case FileDone():
             return _encode("done", report)
@@ -75,19 +71,23 @@ def decode_report(data: bytes) -> Report:
     """The report in `data`.
 
     Raises:
-        msgspec.MsgspecError: the bytes are not a report.
+        FrameError: the bytes are not a report.
     """
-    envelope = _envelopes.decode(data)
-    return _decoder(_REPORTS, envelope.kind).decode(envelope.body)
+    envelope = decode(_envelopes, data)
+    return decode(_decoder(_REPORTS, envelope.kind), bytes(envelope.body))
 
 
 def _encode(kind: str, body: Unit | Report) -> bytes:
-    return _encoder.encode(_Envelope(kind, msgspec.Raw(_encoder.encode(body))))
+    try:
+        return _encoder.encode(_Envelope(kind, msgspec.Raw(_encoder.encode(body))))
+    except (UnicodeEncodeError, OverflowError, msgspec.MsgspecError) as error:
+        message = f"the {kind} message cannot be encoded: {error}"
+        raise FrameError(message) from error
 
 
 def _decoder(decoders: dict[str, T], kind: str) -> T:
     decoder = decoders.get(kind)
     if decoder is None:
         message = f"unknown kind {kind[:40]!r}; expected one of {', '.join(decoders)}"
-        raise msgspec.ValidationError(message)
+        raise FrameError(message)
     return decoder

@@ -1,9 +1,12 @@
-"""Byte frames on a stream: four bytes of length (big-endian), then that many bytes."""
+"""Byte frames on a stream: four bytes of length (big-endian), then that many bytes of msgpack."""
 
 from __future__ import annotations
 
 import asyncio
 import struct
+from typing import Protocol, TypeVar
+
+import msgspec
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Far above any honest unit (its selection text is bounded by the API), far below what memory allows."""
@@ -11,8 +14,30 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 _LENGTH = struct.Struct("!I")
 
 
+T_co = TypeVar("T_co", covariant=True)
+
+
 class FrameError(ValueError):
-    """A frame is larger than the bound."""
+    """The bytes are not what the protocol allows."""
+
+
+class Decoder(Protocol[T_co]):
+    """What `msgspec.msgpack.Decoder` offers."""
+
+    def decode(self, buf: bytes, /) -> T_co: ...
+
+
+def decode(decoder: Decoder[T_co], data: bytes) -> T_co:
+    """What `data` holds.
+
+    Raises:
+        FrameError: it is not what the decoder expects. msgspec has several exceptions for that.
+    """
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        message = f"unexpected bytes: {error}"
+        raise FrameError(message) from error
 
 
 def pack_frame(body: bytes, limit: int = MAX_FRAME_BYTES) -> bytes:

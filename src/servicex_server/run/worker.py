@@ -11,8 +11,6 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-import msgspec
-
 from servicex_server.model.unit import Reason, Report
 from servicex_server.queue.codec import decode_report, encode_unit
 from servicex_server.queue.frame import FrameError
@@ -100,7 +98,7 @@ class Attempt:
         except TimeoutError:
             child.kill()
             reason, message = Reason.TIMED_OUT, f"took longer than {unit.deadline_s:g} s"
-        except (FrameError, msgspec.MsgspecError) as error:
+        except FrameError as error:
             child.kill()
             reason, message = Reason.INTERNAL, f"the child's report: {error}"
         if self.is_abandoned:

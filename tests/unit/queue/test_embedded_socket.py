@@ -119,12 +119,24 @@ async def test_without_a_server_a_worker_is_told_so(tmp_path: Path) -> None:
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         struct.pack("!I", MAX_FRAME_BYTES + 1),
         struct.pack("!I", 3) + b"\xc1\xc1\xc1",
+        struct.pack("!I", 7) + b"\x93\xa5\xffello",
+        struct.pack("!I", 100_000) + b"\x91" * 100_000,
         message.pack(message.Heartbeat()),
         message.pack(message.Hello(message.VERSION + 1, 1)),
         message.pack(message.Hello(message.VERSION, 0)),
         message.pack(message.Hello(message.VERSION, message.MAX_SLOTS + 1)),
     ],
-    ids=["http", "oversized", "not msgpack", "no hello", "other version", "no slots", "too many slots"],
+    ids=[
+        "http",
+        "oversized",
+        "not msgpack",
+        "not text",
+        "bottomless",
+        "no hello",
+        "other version",
+        "no slots",
+        "too many slots",
+    ],
 )
 async def test_a_peer_that_does_not_introduce_itself_is_turned_away(tmp_path: Path, said: bytes) -> None:
     async with EmbeddedQueue(tmp_path / "queue.sock") as queue:
@@ -176,6 +188,14 @@ async def test_a_lease_far_past_its_deadline_is_lost_though_the_worker_lives(tmp
             async with asyncio.timeout(20):
                 assert [unit async for unit in source.cancellations()] == []
             assert not source.is_connected
+
+
+async def test_a_unit_with_broken_text_is_a_failure_and_not_an_accident(tmp_path: Path) -> None:
+    async with EmbeddedQueue(tmp_path / "queue.sock") as queue, connect(queue.socket_path, 1):
+        await queue.publish([transform(selection="\ud800")])
+        reason, text = await failure_of(queue)
+        assert reason is Reason.INTERNAL
+        assert "cannot be encoded" in text
 
 
 async def test_a_unit_too_large_for_the_wire_is_a_failure_and_not_a_loop(tmp_path: Path) -> None:

@@ -58,14 +58,12 @@ def test_a_report_survives(report: FileDone | FileFailed | PreflightDone) -> Non
 @given(st.binary(max_size=200))
 def test_garbage_is_refused(data: bytes) -> None:
     for decode in (decode_unit, decode_report):
-        with pytest.raises(msgspec.MsgspecError):
+        with pytest.raises(FrameError):
             decode(data)
 
 
 def test_an_unknown_kind_is_named() -> None:
-    with pytest.raises(
-        msgspec.ValidationError, match="unknown kind 'parade'; expected one of transform, preflight"
-    ):
+    with pytest.raises(FrameError, match="unknown kind 'parade'; expected one of transform, preflight"):
         decode_unit(msgspec.msgpack.encode(["parade", {}]))
 
 

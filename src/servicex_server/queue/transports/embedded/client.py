@@ -8,12 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import msgspec
-
 from servicex_server.model.ids import RequestId
 from servicex_server.model.unit import Report
 from servicex_server.queue.codec import decode_unit, encode_report
-from servicex_server.queue.frame import FrameError, read_frame
+from servicex_server.queue.frame import FrameError, decode, read_frame
 from servicex_server.queue.inbox import Inbox
 from servicex_server.queue.transports.embedded import message
 from servicex_server.queue.transports.embedded.address import dial
@@ -68,8 +66,8 @@ async def _introduce(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
     except TimeoutError:
         frame = None
     try:
-        welcome = message.from_server.decode(frame) if frame is not None else None
-    except msgspec.MsgspecError:
+        welcome = decode(message.from_server, frame) if frame is not None else None
+    except FrameError:
         welcome = None
     if not isinstance(welcome, message.Welcome):
         text = "the server turned this worker away; its log says why"
@@ -80,7 +78,7 @@ async def _introduce(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
 async def _listen(reader: asyncio.StreamReader, inbox: Inbox) -> None:
     try:
         while (frame := await read_frame(reader)) is not None:
-            match message.from_server.decode(frame):
+            match decode(message.from_server, frame):
                 case message.Lease(number, unit):
                     inbox.leased(number, decode_unit(unit))
                 case message.Confirm(number):
@@ -89,7 +87,7 @@ async def _listen(reader: asyncio.StreamReader, inbox: Inbox) -> None:
                     inbox.canceled(RequestId(request_id))
                 case message.Welcome():
                     pass
-    except (FrameError, msgspec.MsgspecError):
+    except FrameError:
         logger.exception("queue.garbled: the server sent something that is not our protocol")
     finally:
         inbox.gone()

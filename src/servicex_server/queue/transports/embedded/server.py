@@ -11,13 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from servicex_server.model.ids import RequestId
 from servicex_server.model.unit import Unit
 from servicex_server.queue.codec import decode_report, encode_unit
 from servicex_server.queue.desk import DEFAULT_MAX_REPORTS, DEFAULT_MAX_UNITS, LeaseDesk, Session
-from servicex_server.queue.frame import FrameError, read_frame
+from servicex_server.queue.frame import FrameError, decode, read_frame
 from servicex_server.queue.outbox import ReportInHand
 from servicex_server.queue.transports.embedded import message
 from servicex_server.queue.transports.embedded.address import identity, is_ours, listen
@@ -97,7 +95,7 @@ class EmbeddedQueue:
         self._connections[task] = writer
         try:
             await self._converse(reader, writer)
-        except (FrameError, msgspec.MsgspecError) as error:
+        except FrameError as error:
             logger.warning("worker.refused: sent something that is not our protocol: %s", error)
         except TimeoutError:
             logger.warning("worker.refused: did not introduce itself within %.0f s", _HELLO_TIMEOUT_S)
@@ -115,7 +113,7 @@ class EmbeddedQueue:
             frame = await read_frame(reader)
         if frame is None:
             return
-        hello = message.from_worker.decode(frame)
+        hello = decode(message.from_worker, frame)
         if not isinstance(hello, message.Hello) or hello.version != message.VERSION:
             logger.warning("worker.refused: it speaks another version of the protocol; restart it")
             return
@@ -126,7 +124,7 @@ class EmbeddedQueue:
         try:
             while (frame := await read_frame(reader)) is not None:
                 self._desk.heard(session)
-                self._take(session, message.from_worker.decode(frame))
+                self._take(session, decode(message.from_worker, frame))
         finally:
             self._desk.detach(session)
             logger.info("worker.disconnected")
