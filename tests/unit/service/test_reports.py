@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,9 @@ async def test_reports_of_a_canceled_request_are_ignored(bench: Bench) -> None:
         put(bench.services, unit, b"x")
     await tell(bench, done(first))
     await cancel(bench.services, USER, request_id)
-    assert bench.services.queue.canceled == [request_id]
+    queue = bench.services.queue
+    assert isinstance(queue, Notebook)
+    assert queue.canceled == [request_id]
     await tell(bench, done(second), done(first), failed(third, Reason.LOST))
     request = await bench.get(request_id)
     assert (request.state, request.counts) == (RequestState.CANCELED, FileCounts(3, 1, 0))
@@ -200,14 +203,17 @@ async def test_one_batch_may_speak_of_many_requests(bench: Bench) -> None:
         assert (await bench.get(request_id)).state is RequestState.COMPLETE
 
 
+def _at(moment: datetime) -> datetime:
+    return moment
+
+
 async def test_result_times_rise_even_if_the_clock_falls(bench: Bench) -> None:
     request_id, units = await begin(bench, 4)
     now = bench.services.clock()
     for step, unit in enumerate(units):
         put(bench.services, unit, b"x")
-        earlier = Bench(
-            replace(bench.services, clock=lambda step=step: now - timedelta(hours=step)), bench.root
-        )
+        moment = now - timedelta(hours=step)
+        earlier = Bench(replace(bench.services, clock=partial(_at, moment)), bench.root)
         await tell(earlier, done(unit))
     times = [result.created_at for result in await list_results(bench.services, USER, request_id)]
     assert times == sorted(set(times))

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from service_bench import OTHER, USER, Bench, eventually, failed, new_bench, succeed
 
+from service_bench import OTHER, USER, Bench, eventually, failed, new_bench, succeed
 from servicex_server.db import request as requests
 from servicex_server.errors import Conflict, NotAllowed, NotFound
 from servicex_server.model.kinds import FileStatus, RequestState

@@ -183,7 +183,7 @@ async def test_root_results_have_root_names(bench: Bench) -> None:
 )
 async def test_what_cannot_be_served_is_refused(bench: Bench, changes: dict[str, object], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        await submit(bench.services, USER, bench.submission(**changes))
+        await submit(bench.services, USER, bench.submission(1, **changes))
     assert await list_requests(bench.services, ANYONE) == []
 
 
