@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_bench import QUICK, USER, Bench, done, failed, new_bench, put, succeed
 
+from service_bench import QUICK, USER, Bench, done, failed, new_bench, put, succeed
 from servicex_server.db.session import Transaction
 from servicex_server.errors import DatabaseUnavailable
 from servicex_server.model.ids import FileId, RequestId

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from service_bench import OTHER, QUICK, USER, Bench, is_running, new_bench, open_bench, prepare
 
+from service_bench import OTHER, QUICK, USER, Bench, is_running, new_bench, open_bench, prepare
 from servicex_server.errors import (
     InvalidRequest,
     QueryError,
