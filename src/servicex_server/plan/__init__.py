@@ -1,6 +1,6 @@
 """Query text to plan. Text comes in; a plan leaves, then, met with a file's schema, a bound plan.
 
-Pure: no I/O, no knowledge of any file library; numpy only for its promotion rules. May import model and errors.
+Pure: no I/O, no knowledge of any file library; numpy only for its promotion rules. May import model, errors.
 
     parse/      one front end per query language, all into the nodes of `ir`
     ir          the nodes

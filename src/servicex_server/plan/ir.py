@@ -1,15 +1,14 @@
 """The nodes of a query: one columnar array language for every front end.
 
-Every value is an array whose outermost axis (0) runs over the rows of the input tree, or a single value after a
-reduction over that axis. Axes are always explicit. Nodes are immutable and made by a `Graph`, which gives
-equal nodes the same identity: a value that a query uses many times is one node, is bound once and computed once.
+Every value is an array whose outermost axis (0) runs over the rows of the input tree, or a single value
+after a reduction over that axis. Axes are always explicit. Nodes are immutable and made by a `Graph`, which
+gives equal nodes the same identity: what a query uses many times is one node, bound once and computed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from typing import TypeVar
 
 from servicex_server.errors import UnsupportedQuery
@@ -20,7 +19,7 @@ MAX_NODES = 10_000
 MAX_DEPTH = 1_000
 
 Scalar = bool | int | float | str | None
-Option = Scalar | tuple[str, ...]
+OptionValue = Scalar | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +189,9 @@ class Call(Expr):
 
     function: str
     arguments: tuple[Expr, ...]
-    options: tuple[tuple[str, Option], ...] = ()
+    options: tuple[tuple[str, OptionValue], ...] = ()
 
-    def option(self, name: str) -> Option:
+    def option(self, name: str) -> OptionValue:
         """The option's value; None when it is not given."""
         return dict(self.options).get(name)
 
@@ -207,9 +206,13 @@ def children(node: Expr) -> Iterator[Expr]:
             yield from (item for item in value if isinstance(item, Expr))
 
 
-@lru_cache(maxsize=64)
+_FIELD_NAMES: dict[type[Expr], tuple[str, ...]] = {}
+
+
 def _field_names(kind: type[Expr]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind) if field.name != "origin")
+    if kind not in _FIELD_NAMES:
+        _FIELD_NAMES[kind] = tuple(field.name for field in fields(kind) if field.name != "origin")
+    return _FIELD_NAMES[kind]
 
 
 def in_order(*roots: Expr) -> list[Expr]:

@@ -24,7 +24,7 @@ class Formula:
     """One expression of an uproot-raw query.
 
     Attributes:
-        text: as the user wrote it; a column of exactly this name comes first, whatever the text means otherwise.
+        text: as the user wrote it; a column of exactly this name comes before any other meaning.
         expression: the parsed text; None if it is not an expression (then it can only be a name).
         problem: why it did not parse.
     """
@@ -70,10 +70,9 @@ class ArraysQuery:
     fail_on_missing_trees: bool = False
 
     def canonical(self) -> str:
-        formulas = [formula for formula in self.formulas or ()]
         parts = {
             "trees": self.trees,
-            "formulas": None if self.formulas is None else [_formula_text(item) for item in formulas],
+            "formulas": None if self.formulas is None else [_formula_text(item) for item in self.formulas],
             "cut": None if self.cut is None else _formula_text(self.cut),
             "filter_name": self.filter_name,
             "filter_typename": self.filter_typename,

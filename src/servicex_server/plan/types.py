@@ -1,6 +1,6 @@
 """Types of values in a query, in awkward's terms.
 
-A column's type says what one row holds: `MET_pt` is `Number("float32")`, `Muon_pt` is `List(Number("float32"))`.
+A column's type says what one row holds: `MET_pt` is `Number("float32")`, `Muon_pt` a list of those.
 Inside a bound plan the rows themselves are one more list around it.
 """
 

@@ -1,0 +1,492 @@
+"""Resolves a plan against the schema of one file: names, types, and exactly which columns are needed.
+
+Only columns that the plan mentions are looked at. The rows of the tree exist here as a `View`: the
+selections made so far, which are applied to each column when it is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from servicex_server.errors import QueryError, QueryTypeError, UnknownName, UnsupportedQuery
+from servicex_server.plan import pattern
+from servicex_server.plan.ir import (
+    Align,
+    Apply,
+    Broadcast,
+    Call,
+    Choice,
+    Column,
+    Expr,
+    Field,
+    FieldAt,
+    Index,
+    Literal,
+    Mask,
+    Origin,
+    Rename,
+    Table,
+    Zip,
+    in_order,
+)
+from servicex_server.plan.plan import (
+    DEFAULT_OUTPUT_TREE,
+    TREENAME_COLUMN,
+    UNNAMED_COLUMN,
+    ArraysQuery,
+    BoundOutput,
+    BoundPlan,
+    CopyQuery,
+    ExpressionQuery,
+    Formula,
+    Plan,
+)
+from servicex_server.plan.schema import FileSchema, TreeSchema
+from servicex_server.plan.typed import FULL, Builder, Item, Typed
+from servicex_server.plan.types import Bool, List, Number, Record, Type, Unknown, depth_of, leaf_of
+
+MAX_ALIAS_CHAIN = 50
+
+Step = Callable[[Typed], Typed]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The rows of the tree, or (with a path) something below them whose name is not complete yet.
+
+    Attributes:
+        steps: what to do with a column of the tree to make it one of these rows.
+        path: names taken so far; "" for the rows themselves.
+    """
+
+    steps: tuple[Step, ...] = ()
+    path: str = ""
+
+
+Value = Typed | View
+V = TypeVar("V", bound=Value)
+
+
+def bind(plan: Plan, schema: FileSchema) -> BoundPlan:
+    """The plan for files of this schema.
+
+    Raises:
+        UnknownName: a tree or column does not exist; carries the nearest that do.
+        QueryTypeError: an operation does not fit the types of the columns.
+        UnsupportedQuery: the query uses columns that cannot be read, or grows too large.
+    """
+    outputs: list[BoundOutput] = []
+    copied: dict[str, None] = {}
+    missing: dict[str, None] = {}
+    try:
+        for query in plan.queries:
+            match query:
+                case ExpressionQuery():
+                    outputs.append(_bind_expression(query, schema))
+                case ArraysQuery():
+                    outputs.extend(_bind_arrays(query, schema, missing))
+                case CopyQuery(patterns=patterns):
+                    copied.update(dict.fromkeys(_matching_objects(patterns, schema)))
+    except RecursionError as error:
+        message = "the query is nested too deeply"
+        raise UnsupportedQuery(message) from error
+    return BoundPlan(tuple(outputs), tuple(copied), tuple(missing))
+
+
+def _matching_objects(patterns: Iterable[str], schema: FileSchema) -> list[str]:
+    """Keys whose name without cycle number matches; of several cycles of one object the latest."""
+    matches = pattern.any_of(patterns)
+    latest: dict[str, str] = {}
+    for key in schema.objects():
+        name, _, cycle = key.partition(";")
+        if matches(name) and int(cycle or 0) >= int(latest.get(name, key).partition(";")[2] or 0):
+            latest[name] = key
+    return list(latest.values())
+
+
+def _bind_expression(query: ExpressionQuery, schema: FileSchema) -> BoundOutput:
+    names = schema.tree_names()
+    if query.tree is not None:
+        tree = find_tree(query.tree, schema)
+        if tree is None:
+            raise _unknown_tree(query.tree, names)
+    elif names:
+        tree = names[0]
+    else:
+        message = "the file holds no tree"
+        raise UnknownName(message)
+    binder = _TreeBinder(schema.tree(tree))
+    return binder.output(binder.bind(query.expression), DEFAULT_OUTPUT_TREE)
+
+
+def _bind_arrays(query: ArraysQuery, schema: FileSchema, missing: dict[str, None]) -> Iterable[BoundOutput]:
+    for wanted, output_tree in query.trees:
+        tree = find_tree(wanted, schema)
+        if tree is not None:
+            output = _TreeBinder(schema.tree(tree)).arrays(query, output_tree)
+            yield replace(output, treename_column=TREENAME_COLUMN)
+        elif query.fail_on_missing_trees:
+            raise _unknown_tree(wanted, schema.tree_names())
+        else:
+            missing[wanted] = None
+
+
+def find_tree(wanted: str, schema: FileSchema) -> str | None:
+    """The tree's name in the file; cycle numbers and a leading slash do not count."""
+    names = schema.tree_names()
+    if wanted in names:
+        return wanted
+    bare = wanted.partition(";")[0].strip("/")
+    return next((name for name in names if name.partition(";")[0].strip("/") == bare), None)
+
+
+def _unknown_tree(wanted: str, names: Iterable[str]) -> UnknownName:
+    names = tuple(names)
+    near = pattern.nearest(wanted, names) or names[:5]
+    hint = f"; its trees: {', '.join(near)}" if near else "; it holds no tree"
+    message = f"no tree '{wanted}' in the file{hint}"
+    return UnknownName(message, name=wanted, nearest=near)
+
+
+class _TreeBinder:
+    """Binds expressions over one tree."""
+
+    def __init__(self, tree: TreeSchema) -> None:
+        self._tree = tree
+        self._names = tree.names()
+        self._by_path = {path: name for name in reversed(self._names) for path in _paths(name)}
+        self._build = Builder()
+        self._columns: dict[str, Typed] = {}
+        self._aliases: Mapping[str, Formula] = {}
+        self._alias_values: dict[str, Value] = {}
+        self._open_aliases: list[str] = []
+
+    # -- the two kinds of queries ------------------------------------------------------------------------
+
+    def arrays(self, query: ArraysQuery, output_tree: str) -> BoundOutput:
+        """Columns or formulas of the tree, cut."""
+        self._aliases = dict(query.aliases)
+        if query.formulas is None:
+            fields = {_short(name): self._column(name) for name in self._filtered(query)}
+        else:
+            fields = {formula.text: self._formula(formula) for formula in query.formulas}
+        if query.cut is not None:
+            fields = self._cut(fields, self._formula(query.cut), query.cut.text)
+        for name, value in fields.items():
+            if not isinstance(value.operand, List):
+                message = f"'{name}' is one value for the whole file, not one for each row"
+                raise QueryTypeError(message)
+        rows = self._build.zip(tuple(fields), tuple(fields.values()), 1) if fields else None
+        if rows is None:
+            return BoundOutput(self._tree.name, output_tree, (), (), Zip((), (), 1), {})
+        return self.output(rows, output_tree)
+
+    def _cut(self, fields: dict[str, Typed], cut: Typed, text: str) -> dict[str, Typed]:
+        origin = Origin(f"the cut '{text:.200}'")
+        condition = cut
+        if isinstance(cut.operand, List) and leaf_of(cut.operand) != Bool():
+            zero = self._build.literal(Literal(0))
+            condition = self._guarded(origin, lambda: self._build.apply("not_equal", (cut, zero), origin))
+        return {
+            name: self._guarded(
+                Origin(f"the cut '{text:.200}' on '{name:.100}'"),
+                lambda value=value: self._build.mask(value, condition, origin),  # type: ignore[misc]
+            )
+            for name, value in fields.items()
+        }
+
+    def _filtered(self, query: ArraysQuery) -> list[str]:
+        """Columns that pass the filters; a column that groups others only where none of those is taken."""
+        by_name = pattern.any_of(query.filter_name)
+        by_typename = pattern.any_of(query.filter_typename)
+        matched = [name for name in self._names if any(map(by_name, (*_paths(name), f"/{name}")))]
+        if query.filter_typename is not None:
+            matched = [name for name in matched if by_typename(self._tree.typename_of(name))]
+        parents = {name[:i] for name in self._names for i, char in enumerate(name) if char == "/"}
+        chosen = set(matched)
+        taken: list[str] = []
+        for name in matched:
+            if name in parents:
+                leaves = {leaf for leaf in self._names if leaf.startswith(f"{name}/") and leaf not in parents}
+                if leaves & chosen:
+                    continue
+            if not isinstance(self._tree.type_of(name), Unknown):
+                taken.append(name)
+        return taken
+
+    def _formula(self, formula: Formula) -> Typed:
+        if formula.text in self._by_path:
+            return self._column(self._by_path[formula.text])
+        if formula.text in self._aliases:
+            return self._settle(self._alias(formula.text))
+        if formula.expression is None:
+            raise formula.problem or UnsupportedQuery(formula.text)
+        try:
+            return self.bind(formula.expression)
+        except QueryError as error:
+            if isinstance(error, UnknownName):
+                raise
+            message = f"in '{formula.text:.200}': {error.message}"
+            raise type(error)(message) from error
+
+    # -- nodes -------------------------------------------------------------------------------------------
+
+    def bind(self, root: Expr) -> Typed:
+        """The bound expression."""
+        return self._settle(self._bind_value(root))
+
+    def _bind_value(self, root: Expr) -> Value:
+        values: dict[Expr, Value] = {}
+        for node in in_order(root):
+            values[node] = self._guarded(node.origin, lambda node=node: self._node(node, values))  # type: ignore[misc]
+        return values[root]
+
+    def _guarded(self, origin: Origin | None, make: Callable[[], V]) -> V:
+        try:
+            return make()
+        except QueryTypeError as error:
+            if origin is None or error.__cause__ is not None:
+                raise
+            message = f"{origin}: {error.message}"
+            raise QueryTypeError(message) from error
+
+    def _node(self, node: Expr, values: Mapping[Expr, Value]) -> Value:
+        match node:
+            case Table():
+                return View()
+            case Literal():
+                return self._build.literal(node)
+            case Field(source=source, name=name):
+                return self._field(values[source], name)
+            case FieldAt(source=source, index=index):
+                return self._field_at(values[source], index)
+            case Mask(source=source, predicate=predicate):
+                return self._mask(values[source], self._settle(values[predicate]), node.origin)
+            case Index(source=source, items=items):
+                bound = [self._settle(values[item]) if isinstance(item, Expr) else item for item in items]
+                return self._index(values[source], bound, node.origin)
+            case Rename(source=source, names=names):
+                return self._rename(self._settle(values[source]), names)
+            case _:
+                return self._operation(node, values)
+
+    def _operation(self, node: Expr, values: Mapping[Expr, Value]) -> Typed:
+        build = self._build
+        match node:
+            case Apply(function=function, operands=operands):
+                return build.apply(function, [self._settle(values[item]) for item in operands], node.origin)
+            case Choice(condition=condition, then=then, otherwise=otherwise):
+                parts = [self._settle(values[item]) for item in (condition, then, otherwise)]
+                return build.choice(parts[0], parts[1], parts[2], node.origin)
+            case Zip(names=names, values=items, depth_limit=limit):
+                return build.zip(names, [self._settle(values[item]) for item in items], limit, node.origin)
+            case Align(source=source, like=like, axis=axis):
+                return build.align(
+                    self._settle(values[source]), self._template(values[like]), axis, node.origin
+                )
+            case Broadcast(source=source, like=like, axes=axes):
+                return build.broadcast(
+                    self._settle(values[source]), self._template(values[like]), axes, node.origin
+                )
+            case Call(function="num", arguments=(source,), options=options) if dict(options)["axis"] == 0:
+                return build.call("num", [self._template(values[source])], options, node.origin)
+            case Call(function=function, arguments=arguments, options=options):
+                return build.call(
+                    function, [self._settle(values[item]) for item in arguments], options, node.origin
+                )
+            case _:
+                message = f"a {type(node).__name__} cannot be bound"
+                raise UnsupportedQuery(message)
+
+    def _mask(self, source: Value, predicate: Typed, origin: Origin | None) -> Value:
+        if isinstance(source, View) and not source.path:
+            return replace(
+                source, steps=(*source.steps, lambda rows: self._build.mask(rows, predicate, origin))
+            )
+        return self._build.mask(self._settle(source), predicate, origin)
+
+    def _index(self, source: Value, items: list[Item], origin: Origin | None) -> Value:
+        if isinstance(source, View) and not source.path:
+            return replace(source, steps=(*source.steps, lambda rows: self._build.index(rows, items, origin)))
+        return self._build.index(self._settle(source), items, origin)
+
+    def _rename(self, value: Typed, names: tuple[str, ...]) -> Typed:
+        record = leaf_of(value.type)
+        if not isinstance(record, Record):
+            if len(names) == 1:
+                return self._build.zip(names, (value,), 1)
+            message = f"the result is one column, but {len(names)} names are given for it"
+            raise QueryTypeError(message)
+        if len(record.fields) != len(names):
+            message = (
+                f"the result has {len(record.fields)} columns, but {len(names)} names are given for them"
+            )
+            raise QueryTypeError(message)
+        values = [self._build.project(value, field) for field in record.names]
+        return self._build.zip(names, values, depth_of(value.type))
+
+    # -- names -------------------------------------------------------------------------------------------
+
+    def _field(self, source: Value, name: str) -> Value:
+        if isinstance(source, Typed):
+            return self._build.project(source, name)
+        if not source.path:
+            return View(source.steps, name)
+        dotted = f"{source.path}.{name}"
+        if dotted not in self._by_path and dotted not in self._aliases and self._is_known(source.path):
+            return self._build.project(self._settle(source), name)
+        return View(source.steps, dotted)
+
+    def _is_known(self, path: str) -> bool:
+        return path in self._by_path or path in self._aliases
+
+    def _field_at(self, source: Value, index: int) -> Value:
+        if isinstance(source, View) and not source.path:
+            readable = [name for name in self._names if not isinstance(self._tree.type_of(name), Unknown)]
+            if not -len(readable) <= index < len(readable):
+                message = f"there is no column {index}: the tree has {len(readable)}"
+                raise QueryTypeError(message)
+            return View(source.steps, readable[index])
+        value = self._settle(source)
+        record = leaf_of(value.type)
+        if not isinstance(record, Record):
+            message = (
+                "a number picks a field of records; elements are picked by First(), Last() or ElementAt()"
+            )
+            raise QueryTypeError(message)
+        if not -len(record.fields) <= index < len(record.fields):
+            message = f"there is no field {index}: the fields are {', '.join(record.names)}"
+            raise QueryTypeError(message)
+        return self._build.project(value, record.names[index])
+
+    def _settle(self, value: Value) -> Typed:
+        """A value with its type: a complete name is looked up, whole rows become records of all columns."""
+        if isinstance(value, Typed):
+            return value
+        if value.path:
+            return self._stepped(value, self._named(value.path))
+        readable = [name for name in self._names if not isinstance(self._tree.type_of(name), Unknown)]
+        if not readable:
+            raise self._no_columns()
+        rows = self._build.zip(tuple(readable), [self._column(name) for name in readable], 1)
+        return self._stepped(value, rows)
+
+    def _stepped(self, view: View, column: Typed) -> Typed:
+        for step in view.steps:
+            column = step(column)
+        return column
+
+    def _named(self, path: str) -> Typed:
+        name = self._by_path.get(path)
+        if name is not None:
+            return self._column(name)
+        if path in self._aliases:
+            return self._settle(self._alias(path))
+        near = pattern.nearest(path, (*self._by_path, *self._aliases))
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        message = f"no branch '{path}' in tree '{self._tree.name}'{hint}"
+        raise UnknownName(message, name=path, nearest=near)
+
+    def _alias(self, name: str) -> Value:
+        if name in self._open_aliases:
+            circle = " -> ".join([*self._open_aliases[self._open_aliases.index(name) :], name])
+            message = f"the aliases define each other in a circle: {circle}"
+            raise UnsupportedQuery(message)
+        if len(self._open_aliases) >= MAX_ALIAS_CHAIN:
+            message = f"aliases refer to each other through more than {MAX_ALIAS_CHAIN} steps"
+            raise UnsupportedQuery(message)
+        if name not in self._alias_values:
+            self._open_aliases.append(name)
+            formula = self._aliases[name]
+            self._alias_values[name] = self._formula(formula)
+            self._open_aliases.pop()
+        return self._alias_values[name]
+
+    def _column(self, name: str) -> Typed:
+        if name not in self._columns:
+            self._columns[name] = self._build.column(name, self._tree.type_of(name))
+        return self._columns[name]
+
+    def _template(self, value: Value) -> Typed:
+        """An array with the structure of the value; for whole rows any one flat column."""
+        if isinstance(value, Typed) or value.path:
+            return self._settle(value)
+        return self._stepped(value, self._carrier())
+
+    def _carrier(self) -> Typed:
+        for name in (*self._columns, *self._names):
+            if isinstance(self._tree.type_of(name), Number | Bool):
+                return self._column(name)
+        for name in self._names:
+            if not isinstance(self._tree.type_of(name), Unknown):
+                return self._column(name)
+        raise self._no_columns()
+
+    def _no_columns(self) -> UnknownName:
+        message = f"the tree '{self._tree.name}' has no column that can be read"
+        return UnknownName(message, name=self._tree.name)
+
+    # -- outputs -----------------------------------------------------------------------------------------
+
+    def output(self, value: Typed, output_tree: str) -> BoundOutput:
+        """The expression as the output that it gives, one expression per named column."""
+        rows = value.type
+        record = rows.content if isinstance(rows, List) else rows
+        if isinstance(record, Record):
+            if isinstance(rows, List):
+                fields = [self._build.project(value, name) for name in record.names]
+                value = self._build.zip(None if record.is_tuple else record.names, fields, 1)
+            schema: dict[str, Type] = dict(record.fields)
+        else:
+            schema = {UNNAMED_COLUMN: record}
+        nodes = in_order(value.expr)
+        return BoundOutput(
+            tree=self._tree.name,
+            output_tree=output_tree,
+            columns=_columns_in(nodes),
+            selection_columns=self._selection_columns(nodes),
+            expression=value.expr,
+            schema=schema,
+            is_chunkable=isinstance(rows, List) and all(map(self._is_rowwise, nodes)),
+        )
+
+    def _selection_columns(self, nodes: Iterable[Expr]) -> tuple[str, ...]:
+        predicates = [
+            node.predicate
+            for node in nodes
+            if isinstance(node, Mask) and depth_of(self._build.of(node.predicate).type) == 1
+        ]
+        return _columns_in(in_order(*predicates))
+
+    def _is_rowwise(self, node: Expr) -> bool:
+        """Whether the node's value for some rows depends on these rows alone."""
+        match node:
+            case Index(items=(Expr() as order,)):
+                return depth_of(self._build.of(order).type) > 1
+            case Index(items=(first, *_)):
+                return first == FULL
+            case Call(function="almost_equal"):
+                return False
+            case Call(function=name, options=options):
+                axis = dict(options).get("axis", 1)
+                return axis not in {0, None} or name in _ROWWISE_ON_ROWS
+            case _:
+                return True
+
+
+_ROWWISE_ON_ROWS = frozenset({"is_none", "singletons", "fill_none", "drop_none", "flatten"})
+
+
+def _columns_in(nodes: Iterable[Expr]) -> tuple[str, ...]:
+    return tuple(node.name for node in nodes if isinstance(node, Column))
+
+
+def _short(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _paths(name: str) -> tuple[str, ...]:
+    """What a column may be called: by its path in the tree, or by its own name alone."""
+    return (name, _short(name)) if "/" in name else (name,)

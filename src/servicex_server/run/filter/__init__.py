@@ -1,0 +1,12 @@
+"""Columns and a bound expression in; the rows and values that the query asked for out.
+
+Plain numpy and awkward here. May import plan, model, errors; knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from servicex_server.run.filter.awkward_type import from_awkward
+from servicex_server.run.filter.bound import MAX_BYTES
+from servicex_server.run.filter.execution import evaluate
+
+__all__ = ["MAX_BYTES", "evaluate", "from_awkward"]

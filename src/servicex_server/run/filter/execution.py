@@ -1,0 +1,285 @@
+"""Computes a bound expression, node by node, each node once; values are dropped after their last use."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import awkward as ak
+import numpy as np
+
+from servicex_server.errors import QueryTypeError, ResourceExhausted, ServicexError
+from servicex_server.plan.ir import (
+    Align,
+    Apply,
+    Broadcast,
+    Call,
+    Choice,
+    Column,
+    Expr,
+    Field,
+    Index,
+    Literal,
+    Mask,
+    NewAxis,
+    Span,
+    Zip,
+    children,
+    in_order,
+)
+from servicex_server.plan.plan import BoundOutput
+from servicex_server.plan.types import Bool, Number, Type, strip_option
+from servicex_server.run.filter.bound import MAX_BYTES, check_before, check_bytes
+from servicex_server.run.filter.special import SPECIAL_FUNCTIONS
+
+Value = Any
+"""An awkward array, a numpy or Python scalar, a record: awkward has no types that mypy could check."""
+
+
+def evaluate(output: BoundOutput, columns: Mapping[str, ak.Array], *, max_bytes: int = MAX_BYTES) -> ak.Array:
+    """The output's rows: records with the output columns as fields, or a bare array without field names.
+
+    Args:
+        output: what to compute.
+        columns: one array per name in `output.columns`, all of the same length.
+        max_bytes: what no intermediate value may exceed.
+
+    Raises:
+        QueryTypeError: an operation failed on these values.
+        ResourceExhausted: a value would exceed `max_bytes`.
+    """
+    nodes = in_order(output.expression)
+    uses = Counter(child for node in nodes for child in children(node))
+    uses[output.expression] += 1
+    values: dict[Expr, Value] = {}
+    with np.errstate(all="ignore"):
+        for node in nodes:
+            values[node] = _compute(node, values, columns, max_bytes)
+            for child in children(node):
+                uses[child] -= 1
+                if not uses[child]:
+                    values.pop(child, None)
+    return _as_rows(values[output.expression], output)
+
+
+def _compute(
+    node: Expr, values: Mapping[Expr, Value], columns: Mapping[str, ak.Array], max_bytes: int
+) -> Value:
+    try:
+        check_before(node, values, max_bytes)
+        value = _value_of(node, values, columns)
+        check_bytes(node, value, max_bytes)
+    except ServicexError:
+        raise
+    except MemoryError as error:
+        message = f"{node.origin or type(node).__name__}: not enough memory"
+        raise ResourceExhausted(message) from error
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError, NotImplementedError) as error:
+        raise QueryTypeError(_explain(node, error)) from error
+    return value
+
+
+def _explain(node: Expr, error: Exception) -> str:
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    text = text.partition("(in compiled code")[0].partition("This error occurred while")[0].strip()
+    place = str(node.origin) if node.origin is not None else type(node).__name__.lower()
+    if isinstance(error, IndexError):
+        return (
+            f"{place}: there is no such element in some of the collections; select those that have it first"
+        )
+    return f"{place}: {text:.300}"
+
+
+def _value_of(node: Expr, values: Mapping[Expr, Value], columns: Mapping[str, ak.Array]) -> Value:
+    match node:
+        case Column(name=name):
+            return columns[name]
+        case Literal(value=value):
+            return value
+        case Field(source=source, name=name):
+            return values[source][name]
+        case Apply(function=function, operands=operands):
+            return _elementwise(function)(*(values[operand] for operand in operands))
+        case Choice(condition=condition, then=then, otherwise=otherwise):
+            return ak.where(values[condition], values[then], values[otherwise])
+        case Mask(source=source, predicate=predicate):
+            return values[source][values[predicate]]
+        case Index(source=source, items=items):
+            picks = tuple(_index_item(item, values) for item in items)
+            return values[source][picks if len(picks) > 1 else picks[0]]
+        case Zip(names=names, values=items, depth_limit=limit):
+            return _zip(names, [values[item] for item in items], limit)
+        case Align(source=source, like=like, axis=axis):
+            return _align(values[source], values[like], axis)
+        case Broadcast(source=source, like=like, axes=int(axes)):
+            return _broadcast(values[source], values[like], axes)
+        case Call(function=function, arguments=arguments):
+            return _CALLS[function](node, [values[argument] for argument in arguments])
+        case _:
+            message = f"a {type(node).__name__} cannot be computed"
+            raise TypeError(message)
+
+
+def _elementwise(function: str) -> Callable[..., Value]:
+    match function:
+        case "equal":
+            return operator.eq  # awkward compares texts with the operator only
+        case "not_equal":
+            return operator.ne
+        case _ if function in SPECIAL_FUNCTIONS:
+            return SPECIAL_FUNCTIONS[function]
+        case _:
+            ufunc: Callable[..., Value] = getattr(np, function)
+            return ufunc
+
+
+def _index_item(item: object, values: Mapping[Expr, Value]) -> Value:
+    match item:
+        case Span(start=start, stop=stop, step=step):
+            return slice(start, stop, step)
+        case NewAxis():
+            return np.newaxis
+        case Expr():
+            return values[item]
+        case _:
+            return item
+
+
+def _zip(names: tuple[str, ...] | None, values: list[Value], depth_limit: int | None) -> Value:
+    if not values:
+        return ak.Array([])
+    fields = tuple(values) if names is None else dict(zip(names, values, strict=True))
+    return ak.zip(fields, depth_limit=depth_limit)
+
+
+def _align(source: Value, like: Value, axis: int) -> Value:
+    places = ak.local_index(like, axis=axis)
+    spread = source[(*(slice(None) for _ in range(axis)), np.newaxis)]
+    return ak.from_regular(ak.broadcast_arrays(spread, places, depth_limit=axis + 1)[0], axis=None)
+
+
+def _broadcast(source: Value, like: Value, axes: int) -> Value:
+    places = ak.local_index(like, axis=axes - 1)
+    if isinstance(source, str):
+        return ak.Array([source])[ak.zeros_like(places)] if axes == 1 else _broadcast_text(source, places)
+    if isinstance(source, bool | int | float):
+        return ak.full_like(places, source, dtype=type(source))
+    return ak.broadcast_arrays(source, places, depth_limit=axes)[0]
+
+
+def _broadcast_text(source: str, places: ak.Array) -> ak.Array:
+    flat = ak.Array([source])[np.zeros(len(ak.flatten(places, axis=None)), dtype=np.int64)]
+    counts = [ak.flatten(ak.num(places, axis=axis), axis=None) for axis in range(1, places.ndim)]
+    for count in reversed(counts):
+        flat = ak.unflatten(flat, count)
+    return flat
+
+
+def _plain(function: str) -> Callable[[Call, list[Value]], Value]:
+    target = getattr(ak, function)
+
+    def compute(node: Call, arguments: list[Value]) -> Value:
+        return target(*arguments, **{name: _option(value) for name, value in node.options})
+
+    return compute
+
+
+def _option(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _of_collection(function: str) -> Callable[[Call, list[Value]], Value]:
+    target = getattr(ak, function)
+
+    def compute(node: Call, arguments: list[Value]) -> Value:
+        options = dict(node.options)
+        names = cast("tuple[str, ...] | None", options.pop("names", None))
+        arrays = arguments if names is None else dict(zip(names, arguments, strict=True))
+        return target(arrays, **options)
+
+    return compute
+
+
+def _one_of(function: str) -> Callable[[Call, list[Value]], Value]:
+    target = getattr(ak, function)
+
+    def compute(node: Call, arguments: list[Value]) -> Value:
+        options = dict(node.options)
+        return target(*arguments, **{key: options[key] for key in options if key != "index"})[
+            options["index"]
+        ]
+
+    return compute
+
+
+def _choose(node: Call, arguments: list[Value]) -> Value:
+    axis = cast(int, node.option("axis"))
+    combined = ak.combinations(arguments[0], node.option("n"), axis=axis)
+    inner = (*(slice(None) for _ in range(axis + 1)), np.newaxis)
+    parts = [ak.from_regular(part[inner], axis=None) for part in ak.unzip(combined)]
+    return ak.concatenate(parts, axis=axis + 1)
+
+
+def _from_regular(node: Call, arguments: list[Value]) -> Value:
+    del node
+    return ak.from_regular(arguments[0], axis=None)
+
+
+def _weighted(function: str) -> Callable[[Call, list[Value]], Value]:
+    target = getattr(ak, function)
+
+    def compute(node: Call, arguments: list[Value]) -> Value:
+        options = dict(node.options)
+        if len(arguments) > 1:
+            options["weight"] = arguments[1]
+        return target(arguments[0], **options)
+
+    return compute
+
+
+_CALLS: Mapping[str, Callable[[Call, list[Value]], Value]] = {
+    **{
+        name: _plain(name)
+        for name in (
+            "sum", "prod", "any", "all", "count", "count_nonzero", "nansum", "nanprod", "min", "max",
+            "nanmin", "nanmax", "argmin", "argmax", "nanargmin", "nanargmax", "softmax", "flatten", "num",
+            "sort", "argsort", "mask", "is_none", "drop_none", "pad_none", "fill_none", "firsts", "singletons",
+            "combinations", "argcombinations", "isclose", "almost_equal",
+        )
+    },
+    **{name: _weighted(name) for name in ("mean", "nanmean", "var", "nanvar", "std", "nanstd", "moment")},
+    **{name: _of_collection(name) for name in ("concatenate", "cartesian", "argcartesian")},
+    **{name: _one_of(name) for name in ("broadcast_arrays", "broadcast_fields")},
+    "choose": _choose,
+    "from_regular": _from_regular,
+}  # fmt: skip
+
+
+def _as_rows(value: Value, output: BoundOutput) -> ak.Array:
+    """An array of rows; a single value for the whole file becomes one row."""
+    if isinstance(value, ak.Array):
+        return value
+    if isinstance(value, ak.Record):
+        return (
+            ak.Array([value])
+            if value.layout.at is None
+            else ak.Array(value.layout.array)[value.layout.at :][:1]
+        )
+    (column,) = output.schema.values()
+    dtype = _dtype_of(column)
+    if value is None or value is np.ma.masked:
+        return ak.mask(ak.Array(np.zeros(1, dtype)), np.array([False]))
+    rows = ak.Array([value]) if dtype is None else ak.Array(np.array([value], dtype))
+    return ak.mask(rows, np.array([True])) if strip_option(column) != column else rows
+
+
+def _dtype_of(column: Type) -> str | None:
+    match strip_option(column):
+        case Number(dtype=name):
+            return name
+        case Bool():
+            return "bool"
+        case _:
+            return None
