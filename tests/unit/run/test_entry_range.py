@@ -14,7 +14,7 @@ from servicex_server.run.read.chunk import entry_ranges
     start=st.integers(0, 500),
     length=st.integers(0, 2000),
     boundaries=st.lists(st.integers(0, 2500), max_size=30),
-    bytes_per_entry=st.floats(0, 100),
+    bytes_per_entry=st.just(0.0) | st.floats(0.01, 100),
     chunk_bytes=st.integers(1, 5000),
 )
 def test_ranges_cover_all_entries_once_and_stay_bounded(

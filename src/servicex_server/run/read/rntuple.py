@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import awkward as ak
 import numpy as np
 
-from servicex_server.errors import UnknownName
+from servicex_server.errors import SourceCorrupt, UnknownName
 from servicex_server.plan import types
 from servicex_server.run.read.bytes import ByteRange, RangeSource
 from servicex_server.run.read.faults import reading
@@ -24,24 +24,27 @@ class RNTupleColumns:
         self._ntuple = ntuple
         self._location = location
         self._source: RangeSource = ntuple.file.source
-        self._names: tuple[str, ...] | None = None
-        self._forms: dict[str, Any] = {}
+        self._fields: dict[str, Any] | None = None
+        self._forms: dict[str, tuple[Any, list[int]]] = {}
 
     def names(self) -> Sequence[str]:
-        if self._names is None:
-            # Field by field: listing all nested keys at once takes uproot seconds on real files.
-            self._names = tuple(
-                name
-                for field in self._ntuple.fields
-                for name in (field.name, *(f"{field.name}.{inner}" for inner in field.iterkeys()))
-            )
-        return self._names
+        return tuple(self._paths())
+
+    def _paths(self) -> Mapping[str, Any]:
+        """uproot's field for each path, in the file's order, what is inside a field following it."""
+        if self._fields is None:
+            with reading(self._location, f"tree {self.name!r}"):
+                self._fields = _fields_by_path(self._ntuple)
+        return self._fields
 
     def type_of(self, name: str) -> types.Type:
         try:
             return to_type(self._form(name))
-        except NotImplementedError:
-            return types.Unknown(self.typename_of(name))
+        except SourceCorrupt as error:
+            # A field that is stored unsplit: whole objects in bytes.
+            if isinstance(error.__cause__, NotImplementedError):
+                return types.Unknown(self.typename_of(name))
+            raise
 
     def typename_of(self, name: str) -> str:
         return str(self._find_field(name).typename)
@@ -86,7 +89,7 @@ class RNTupleColumns:
 
     def _column_numbers(self, columns: Sequence[str]) -> list[int]:
         """Numbers of the physical columns behind the named fields."""
-        return sorted({number for name in columns for number in _physical(self._form(name))})
+        return sorted({number for name in columns for number in self._parts(name)[1]})
 
     def _page_ranges(self, numbers: Sequence[int], start: int, stop: int) -> Iterator[ByteRange]:
         firsts = np.array([cluster.num_first_entry for cluster in self._ntuple.cluster_summaries])
@@ -99,30 +102,56 @@ class RNTupleColumns:
                     yield page.locator.offset, page.locator.offset + page.locator.num_bytes
 
     def _form(self, name: str) -> Any:
-        form = self._forms.get(name)
-        if form is None:
+        return self._parts(name)[0]
+
+    def _parts(self, name: str) -> tuple[Any, list[int]]:
+        parts = self._forms.get(name)
+        if parts is None:
             field = self._find_field(name)
             with reading(self._location, self._place(name)):
-                form = self._forms[name] = _field_form(field)
-        return form
+                parts = self._forms[name] = _field_form(field)
+        return parts
 
     def _find_field(self, name: str) -> Any:
-        try:
-            return self._ntuple[name]
-        except KeyError as error:
+        field = self._paths().get(name)
+        if field is None:
             message = f"no field {name!r} in tree {self.name!r}"
-            raise UnknownName(message, name=name) from error
+            raise UnknownName(message, name=name)
+        return field
 
     def _place(self, name: str) -> str:
         return f"field {name!r} of tree {self.name!r}"
 
 
-def _field_form(field: Any) -> Any:
-    """The form of one field's array, out of the form of the record that uproot builds around it."""
+def _fields_by_path(ntuple: Any) -> dict[str, Any]:
+    # uproot's own listing looks through all fields again for each one: seconds on real files.
+    children: dict[int, list[int]] = {}
+    outermost = []
+    for number, record in enumerate(ntuple.field_records):
+        if record.parent_field_id == number:
+            outermost.append(number)
+        else:
+            children.setdefault(record.parent_field_id, []).append(number)
+    found: dict[str, Any] = {}
+    ahead = outermost[::-1]
+    while ahead:
+        number = ahead.pop()
+        field = ntuple.all_fields[number]
+        # Fields without a path only carry structure, or cannot be read apart from what they are in.
+        if field.path is not None:
+            found.setdefault(field.path, field)
+        ahead.extend(reversed(children.get(number, ())))
+    return found
+
+
+def _field_form(field: Any) -> tuple[Any, list[int]]:
+    """The form of one field's array, and the numbers of the physical columns behind it."""
     form, path = field.to_akform()
-    for outer in (path or [field.name])[:-1]:
-        form = form.content(outer)
-    return form.content(field.name)
+    array = ak.Array(form.length_zero_array())
+    # uproot builds the outermost list around the field first, and picks the field out of it.
+    for name in (*(path or [field.name])[:-1], field.name):
+        array = array[name if name in array.fields else "0"]
+    return array.layout.form, sorted(set(_physical(form)))
 
 
 def _physical(form: Any) -> Iterator[int]:

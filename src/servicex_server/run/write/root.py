@@ -59,11 +59,18 @@ class RootWriter:
 
     def copy(self, directory: Any, keys: tuple[str, ...]) -> None:
         """Copies objects bit by bit, with the description of their classes."""
-        if not keys:
-            return
-        wanted = frozenset(keys)
+        by_folder: dict[str, set[str]] = {}
+        for key in keys:
+            folder, _, name = key.rpartition("/")
+            by_folder.setdefault(folder, set()).add(name)
         try:
-            self._file.copy_from(directory, filter_name=wanted.__contains__)
+            for folder, names in by_folder.items():
+                source = directory[folder] if folder else directory
+                target = self._file.mkdir(folder) if folder else self._file
+                target.copy_from(source, filter_name=names.__contains__)
+                if "" in target.keys(cycle=False):
+                    # uproot makes a folder without a name for what lies in none.
+                    del target[""]
         except (NotImplementedError, ValueError, TypeError) as error:
             message = f"cannot copy {', '.join(keys[:5])} into a ROOT file: {error}"
             raise FormatError(message) from error
