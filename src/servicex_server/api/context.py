@@ -54,7 +54,8 @@ class Endpoint:
         return self.base_url.startswith("https://")
 
 
-def api_context(request: Request) -> ApiContext:
+# Asynchronous although they wait for nothing: the framework would run plain functions in threads.
+async def api_context(request: Request) -> ApiContext:
     """The bundle that build_app put aside."""
     context: ApiContext = request.app.state.api
     return context
@@ -63,7 +64,7 @@ def api_context(request: Request) -> ApiContext:
 Context = Annotated[ApiContext, Depends(api_context)]
 
 
-def endpoint(request: Request, context: Context) -> Endpoint:
+async def endpoint(request: Request, context: Context) -> Endpoint:
     """This server as the caller sees it."""
     return Endpoint(context.base_url(request))
 

@@ -39,7 +39,8 @@ class PlainPaths:
         plain["path"] = re.sub(r"/+", "/", scope["path"]).rstrip("/") or "/"
         if scope.get("raw_path") is not None:
             plain["raw_path"] = re.sub(rb"/+", b"/", scope["raw_path"]).rstrip(b"/") or b"/"
-        if scope["method"] != "HEAD":
+        # The one GET that changes something is not done for somebody who only wants to look.
+        if scope["method"] != "HEAD" or plain["path"].endswith("/cancel"):
             await self._app(plain, receive, send)
             return
         plain["method"] = "GET"

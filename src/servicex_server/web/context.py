@@ -44,7 +44,8 @@ class PageContext:
             return None
 
 
-def page_context(request: Request) -> PageContext:
+# Asynchronous although it waits for nothing: the framework would run a plain function in a thread.
+async def page_context(request: Request) -> PageContext:
     """The bundle that install_pages put aside."""
     context: PageContext = request.app.state.pages
     return context

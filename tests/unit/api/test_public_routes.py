@@ -270,8 +270,15 @@ async def test_slashes_cost_no_redirect(edge: Edge) -> None:
         answer = await edge.http().get(f"{BASE_URL}{path}")
         assert answer.status_code == 200, path
     assert (await edge.http().post(f"{BASE_URL}//token/refresh")).status_code == 200
+
+
+async def test_head_answers_as_get_but_cancels_nothing(edge: Edge) -> None:
     head = await edge.http().head("/servicex")
     assert (head.status_code, head.content) == (200, b"")
+    request_id = await edge.submit()
+    url = f"/servicex/transformation/{request_id}"
+    assert (await edge.http().head(f"{url}/cancel")).status_code == 405
+    assert (await edge.http().get("/servicex/transformation")).json()["requests"][0]["status"] == "Running"
 
 
 async def test_bucket_paths_reach_the_s3_endpoint_untouched(edge: Edge) -> None:
@@ -281,6 +288,15 @@ async def test_bucket_paths_reach_the_s3_endpoint_untouched(edge: Edge) -> None:
         answer = await edge.http(None).get(f"{BASE_URL}{path}")
         assert answer.status_code == 403
         assert "<Code>" in answer.text
+
+
+async def test_start_page_is_a_list_of_buckets_for_signed_requests(edge: Edge) -> None:
+    signature = (
+        "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+    )
+    answer = await edge.http(None, Authorization=signature).get("/")
+    assert answer.status_code == 403
+    assert "<Code>" in answer.text
 
 
 @pytest.mark.parametrize(
