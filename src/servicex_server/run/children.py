@@ -264,7 +264,8 @@ async def open_children(
             async with asyncio.timeout(_START_TIMEOUT_S):
                 await nursery.ready
             children = Children(nursery)
-            await asyncio.gather(*(children.add() for _ in range(slots)))
+            for _ in range(slots):  # in turn: what is wrong with the executor is then said once
+                await children.add()
             yield children
         finally:
             loop.remove_reader(ours)

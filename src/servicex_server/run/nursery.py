@@ -113,9 +113,9 @@ def _preload(modules: tuple[str, ...]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception:
-            # Children try again and say what fails; without a mere accelerator they may still work.
-            logger.exception("nursery.import_failed: %s", module)
+        except Exception as error:
+            # A child that needs it tries again and says what fails; without a mere accelerator it may work.
+            logger.warning("nursery.import_failed: %s: %s", module, error)
     n_threads = sum(1 for _ in Path("/proc/self/task").iterdir())
     if n_threads > 1:
         logger.warning("nursery.threaded: %d threads after imports; children may be born broken", n_threads)
