@@ -113,7 +113,7 @@ def _preload(modules: tuple[str, ...]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # modules fail to import in every way
             # A child that needs it tries again and says what fails; without a mere accelerator it may work.
             logger.warning("nursery.import_failed: %s: %s", module, error)
     n_threads = sum(1 for _ in Path("/proc/self/task").iterdir())
