@@ -83,9 +83,10 @@ class BucketServer:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[BucketServer]:
+def serve(folder: Path, store: LocalStore | None = None) -> Iterator[BucketServer]:
     """Runs an endpoint on a free port until the block is left."""
-    buckets, store, clock = MemoryBuckets(), LocalStore(folder, min_free_bytes=0), Clock()
+    store = store or LocalStore(folder, min_free_bytes=0)
+    buckets, clock = MemoryBuckets(), Clock()
     app = FastAPI()
     app.router.routes.append(build_root_route(buckets, store, clock=clock))
     app.include_router(build_router(buckets, store, clock=clock))

@@ -106,6 +106,20 @@ def test_published_sigv2() -> None:
     assert (accepted, presigned) == (True, True)
 
 
+def test_the_public_host_counts_like_the_received_one() -> None:
+    query = (
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256"
+        f"&X-Amz-Credential={quote(EXAMPLE_KEY + '/20130524/us-east-1/s3/aws4_request', safe='')}"
+        "&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host"
+        "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+    )
+    request = read_request(make_scope(b"/test.txt", query.encode(), [(b"host", b"behind-a-proxy:5000")]))
+    credential = read_credential(request, NOW)
+    assert not is_right(request, credential, EXAMPLE_SECRET)
+    assert not is_right(request, credential, EXAMPLE_SECRET, hosts=["elsewhere"])
+    assert is_right(request, credential, EXAMPLE_SECRET, hosts=["examplebucket.s3.amazonaws.com"])
+
+
 @given(path=st.text(st.characters(exclude_categories=["C"]), max_size=30))
 @example("a:b c+d%20é~*'\"?#&=")
 @settings(max_examples=60, deadline=None)
