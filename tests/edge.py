@@ -41,6 +41,7 @@ from servicex_server.web import install_pages
 BASE_URL = "http://127.0.0.1:5000"
 SELECTION = '[{"treename": "Events", "expressions": ["Muon_pt"]}]'
 RESULT = b"PAR1 a result PAR1"
+REJECTION = "no branch 'Muon_ptt' in tree 'Events'; nearest: [Muon_pt, Muon_eta]"
 CORRUPT = "the file [a, b] is <b>corrupt</b>"
 
 Outcome = Callable[[Unit], Report]
@@ -104,7 +105,7 @@ class Edge:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """A worker at work: files called `broken…` fail, all others give the same result."""
+        """A worker at work: `broken…` files fail, `lacking…` ones are rejected, others give one result."""
 
         async def work() -> None:
             async with self.queue.connect(1) as source:
@@ -116,7 +117,8 @@ class Edge:
 
     def _outcome(self, unit: Unit) -> Report:
         if isinstance(unit, PreflightUnit):
-            return PreflightDone(unit.request_id)
+            is_lacking = Path(unit.files[0][0]).name.startswith("lacking")
+            return PreflightDone(unit.request_id, REJECTION if is_lacking else None)
         path = unit.paths[0]
         if Path(path).name.startswith("broken"):
             failure = Failure(Reason.CORRUPT, CORRUPT)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
 import pytest
 
-from edge import BASE_URL, CORRUPT, Edge, open_edge
+from edge import BASE_URL, CORRUPT, REJECTION, Edge, open_edge
+from servicex_server.service.limits import Limits
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 ORIGIN = {"Origin": BASE_URL}
@@ -93,6 +95,30 @@ async def test_log_link_as_the_client_rewrites_it_works(edge: Edge) -> None:
     )
     text = check_page(await (await signed_in(edge)).get(rewritten))
     assert "broken.root" in text
+
+
+async def test_rejection_is_told_on_the_page_in_the_status_and_in_the_title(
+    tmp_path: Path, blank_database: Path
+) -> None:
+    limits = Limits(preflight_files=1, preflight_wait_s=0)
+    async with open_edge(tmp_path, blank_database, limits=limits) as edge:
+        status = await edge.finish(await edge.submit("lacking.root"))
+        assert status["status"] == "Fatal"
+        shown = REJECTION.replace("[", "(").replace("]", ")")
+        assert status["failure-info"] == shown
+        assert status["title"].startswith("muons")
+        assert shown in status["title"]
+        text = check_page(await (await signed_in(edge)).get(status["log-url"]))
+        assert shown in unescape(text)
+
+
+async def test_rejection_known_at_once_is_the_answer_to_the_submit(
+    tmp_path: Path, blank_database: Path
+) -> None:
+    async with open_edge(tmp_path, blank_database, limits=Limits(preflight_files=1)) as edge, edge.working():
+        answer = await edge.http().post("/servicex/transformation", json=edge.submission("lacking.root"))
+        assert answer.status_code == 400
+        assert "nearest: (Muon_pt, Muon_eta)" in answer.json()["message"]
 
 
 async def test_all_files_are_shown_without_a_filter(edge: Edge) -> None:
