@@ -114,7 +114,7 @@ def _raw_path(scope: Scope) -> str:
 
 def _decode_path(raw_path: str) -> str:
     try:
-        path = unquote_to_bytes(raw_path).decode()
+        path = unquote_to_bytes(raw_path.encode("latin-1")).decode()
     except UnicodeError as error:
         message = "The path is not UTF-8."
         raise invalid_uri(message) from error
@@ -134,23 +134,26 @@ def _split(raw_path: str, root_path: str) -> tuple[str, str]:
     return _decode_path(bucket), key
 
 
-def _parameters(raw_query: bytes) -> Iterable[Parameter]:
-    query = raw_query.decode("latin-1")
-    pieces = [piece for piece in query.split("&") if piece]
-    if len(pieces) > MAX_PARAMETERS:
-        message = f"The query has more than {MAX_PARAMETERS} parameters."
-        raise invalid_uri(message)
-    if "%00" in query or "\0" in query:
-        message = "The query has a NUL character."
-        raise invalid_uri(message)
+def _parameters(raw_query: bytes) -> list[Parameter]:
     try:
-        for piece in pieces:
-            name, equals, value = piece.partition("=")
-            decoded = unquote_plus(value, errors="strict") if equals else None
-            yield Parameter(unquote_plus(name, errors="strict"), decoded)
+        pieces = [piece for piece in raw_query.decode().split("&") if piece]
+        parameters = [_parameter(piece) for piece in pieces[:MAX_PARAMETERS]]
     except UnicodeError as error:
         message = "The query is not UTF-8."
         raise invalid_uri(message) from error
+    if len(pieces) > MAX_PARAMETERS:
+        message = f"The query has more than {MAX_PARAMETERS} parameters."
+        raise invalid_uri(message)
+    if any("\0" in parameter.name + (parameter.value or "") for parameter in parameters):
+        message = "The query has a NUL character."
+        raise invalid_uri(message)
+    return parameters
+
+
+def _parameter(piece: str) -> Parameter:
+    name, equals, value = piece.partition("=")
+    decoded = unquote_plus(value, errors="strict") if equals else None
+    return Parameter(unquote_plus(name, errors="strict"), decoded)
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, tuple[str, ...]]:
