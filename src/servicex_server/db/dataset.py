@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from servicex_server.db.dialect import insert_new
 from servicex_server.db.orm import DatasetFileRow, DatasetRow
 from servicex_server.model.ids import DatasetId, FileId
 from servicex_server.model.kinds import LookupStatus
 from servicex_server.model.request import Dataset, DatasetFile
+
+# Building a statement costs more than running it, so those of every submit are built once.
+_FRESH = select(DatasetRow.id).where(DatasetRow.name == bindparam("name"), DatasetRow.is_stale.is_(False))
+_TOUCH = update(DatasetRow).where(DatasetRow.id == bindparam("used_id"))
+_ADD_FILES = insert(DatasetFileRow)
 
 
 def use_file_list(
@@ -32,14 +37,12 @@ def use_file_list(
             "is_stale": False,
         },
     ).rowcount
-    dataset_id = connection.execute(
-        select(DatasetRow.id).where(DatasetRow.name == name, DatasetRow.is_stale.is_(False))
-    ).scalar_one()
+    dataset_id = connection.execute(_FRESH, {"name": name}).scalar_one()
     if not made:
-        connection.execute(update(DatasetRow).where(DatasetRow.id == dataset_id).values(last_used=now))
+        connection.execute(_TOUCH, {"used_id": dataset_id, "last_used": now})
     else:
         connection.execute(
-            insert(DatasetFileRow),
+            _ADD_FILES,
             [
                 {
                     "dataset_id": dataset_id,

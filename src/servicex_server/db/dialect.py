@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,6 +12,11 @@ from sqlalchemy.orm import DeclarativeBase
 
 def insert_new(connection: Connection, table: type[DeclarativeBase]) -> Any:
     """`INSERT … ON CONFLICT DO NOTHING` for the table in the connection's dialect."""
-    if connection.dialect.name == "postgresql":
+    return _build(connection.dialect.name, table)
+
+
+@cache
+def _build(dialect: str, table: type[DeclarativeBase]) -> Any:
+    if dialect == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()

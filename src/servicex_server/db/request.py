@@ -6,12 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from servicex_server.db.orm import RequestRow
 from servicex_server.model.bucket import BucketKey
 from servicex_server.model.ids import DatasetId, RequestId
 from servicex_server.model.kinds import RequestState, ResultDestination, ResultFormat
+from servicex_server.model.lifecycle import Lifecycle
 from servicex_server.model.request import FileCounts, Statistics, TransformRequest
 
 _TITLE_REASON_CHARACTERS = 500
@@ -55,10 +56,24 @@ class Unfinished:
     active_since: datetime
 
 
-def insert_request(connection: Connection, new: NewRequest, dataset_id: DatasetId) -> int:
-    """The number of the stored request, which is in state Submitted and knows no files yet."""
+# Building a statement costs more than running it, so the hot ones are built once.
+_COLUMNS = RequestRow.__table__.c
+_INSERT = insert(RequestRow)
+_VISIBLE = select(*_COLUMNS).where(_COLUMNS.deleted_at.is_(None))
+_BY_NUMBER = _VISIBLE.where(_COLUMNS.number == bindparam("number"))
+_BY_ID = _VISIBLE.where(_COLUMNS.id == bindparam("id"))
+_KEY_PAIR = select(_COLUMNS.id, _COLUMNS.secret_key).where(
+    _COLUMNS.access_key == bindparam("access_key"), _COLUMNS.deleted_at.is_(None)
+)
+_NUMBER_OF = select(_COLUMNS.number).where(_COLUMNS.id == bindparam("id"), _COLUMNS.deleted_at.is_(None))
+
+
+def insert_request(
+    connection: Connection, new: NewRequest, dataset_id: DatasetId, life: Lifecycle, *, has_ended: bool
+) -> int:
+    """The number of the stored request, which stands where `life` says."""
     result = connection.execute(
-        insert(RequestRow),
+        _INSERT,
         {
             "id": new.id,
             "owner": new.owner,
@@ -70,16 +85,16 @@ def insert_request(connection: Connection, new: NewRequest, dataset_id: DatasetI
             "tree_name": new.tree_name,
             "result_format": new.result_format.value,
             "result_destination": new.result_destination.value,
-            "state": RequestState.SUBMITTED.value,
-            "is_fileset_complete": False,
-            "is_preflight_pending": False,
+            "state": life.state.value,
+            "is_fileset_complete": life.is_fileset_complete,
+            "is_preflight_pending": life.is_preflight_pending,
             "failure_info": None,
-            "files": 0,
-            "completed": 0,
-            "failed": 0,
+            "files": life.counts.files,
+            "completed": life.counts.completed,
+            "failed": life.counts.failed,
             "submit_time": new.submit_time,
             "active_since": new.submit_time,
-            "finish_time": None,
+            "finish_time": new.submit_time if has_ended else None,
             "deleted_at": None,
             "access_key": new.access_key,
             "secret_key": new.secret_key,
@@ -101,27 +116,20 @@ def insert_request(connection: Connection, new: NewRequest, dataset_id: DatasetI
 
 def find_request(connection: Connection, ref: str) -> TransformRequest | None:
     """The request with this UUID or (all digits) number, unless it is deleted."""
-    query = select(*RequestRow.__table__.c).where(RequestRow.deleted_at.is_(None))
     if ref.isascii() and ref.isdigit():
         if len(ref) > 19 or int(ref) > _LARGEST_NUMBER:
             return None
-        query = query.where(RequestRow.number == int(ref))
+        row = connection.execute(_BY_NUMBER, {"number": int(ref)}).one_or_none()
     elif ref.isascii() and ref.isprintable() and len(ref) == 36:
-        query = query.where(RequestRow.id == ref.lower())
+        row = connection.execute(_BY_ID, {"id": ref.lower()}).one_or_none()
     else:
         return None
-    row = connection.execute(query).one_or_none()
     return None if row is None else _to_request(row)
 
 
 def list_requests(connection: Connection, *, owner: str | None, limit: int) -> list[TransformRequest]:
     """The newest requests (of one owner, or of all), oldest first."""
-    query = (
-        select(*RequestRow.__table__.c)
-        .where(RequestRow.deleted_at.is_(None))
-        .order_by(RequestRow.number.desc())
-        .limit(limit)
-    )
+    query = _VISIBLE.order_by(_COLUMNS.number.desc()).limit(limit)
     if owner is not None:
         query = query.where(RequestRow.owner == owner)
     requests: list[TransformRequest] = []
@@ -200,19 +208,13 @@ def find_statistics(connection: Connection, number: int) -> Statistics | None:
 
 def find_bucket_key(connection: Connection, access_key: str) -> BucketKey | None:
     """The key pair with this access key."""
-    row = connection.execute(
-        select(RequestRow.id, RequestRow.secret_key).where(
-            RequestRow.access_key == access_key, RequestRow.deleted_at.is_(None)
-        )
-    ).one_or_none()
+    row = connection.execute(_KEY_PAIR, {"access_key": access_key}).one_or_none()
     return None if row is None else BucketKey(access_key, row.secret_key, RequestId(row.id))
 
 
 def find_number(connection: Connection, request_id: RequestId) -> int | None:
     """The number of a request that is not deleted."""
-    return connection.execute(
-        select(RequestRow.number).where(RequestRow.id == request_id, RequestRow.deleted_at.is_(None))
-    ).scalar_one_or_none()
+    return connection.execute(_NUMBER_OF, {"id": request_id}).scalar_one_or_none()
 
 
 def find_known(connection: Connection, request_ids: Collection[str]) -> set[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from servicex_server.db import dataset as datasets
 from servicex_server.db import result as results
@@ -27,6 +27,34 @@ from servicex_server.model.lifecycle import (
 )
 from servicex_server.model.markup import without_markup
 from servicex_server.model.request import FileCounts
+
+# Building a statement costs more than running it, so these are built once.
+_COLUMNS = RequestRow.__table__.c
+_LOCK = (
+    select(
+        _COLUMNS.id,
+        _COLUMNS.number,
+        _COLUMNS.owner,
+        _COLUMNS.dataset_id,
+        _COLUMNS.result_format,
+        _COLUMNS.renamed,
+        _COLUMNS.state,
+        _COLUMNS.files,
+        _COLUMNS.completed,
+        _COLUMNS.failed,
+        _COLUMNS.is_fileset_complete,
+        _COLUMNS.is_preflight_pending,
+        _COLUMNS.last_result_at,
+        _COLUMNS.min_seconds,
+        _COLUMNS.max_seconds,
+        _COLUMNS.total_seconds,
+        _COLUMNS.total_bytes,
+        _COLUMNS.total_events,
+    )
+    .where(_COLUMNS.id == bindparam("id"), _COLUMNS.deleted_at.is_(None))
+    .with_for_update()
+)
+_STORE = update(RequestRow).where(_COLUMNS.number == bindparam("locked_number"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +78,7 @@ class LockedRequest:
 
 def lock_request(connection: Connection, request_id: RequestId) -> LockedRequest | None:
     """The request, locked until the transaction ends (SQLite has one writer anyway); None if it is gone."""
-    row = connection.execute(
-        select(
-            RequestRow.id,
-            RequestRow.number,
-            RequestRow.owner,
-            RequestRow.dataset_id,
-            RequestRow.result_format,
-            RequestRow.renamed,
-            RequestRow.state,
-            RequestRow.files,
-            RequestRow.completed,
-            RequestRow.failed,
-            RequestRow.is_fileset_complete,
-            RequestRow.is_preflight_pending,
-            RequestRow.last_result_at,
-            RequestRow.min_seconds,
-            RequestRow.max_seconds,
-            RequestRow.total_seconds,
-            RequestRow.total_bytes,
-            RequestRow.total_events,
-        )
-        .where(RequestRow.id == request_id, RequestRow.deleted_at.is_(None))
-        .with_for_update()
-    ).one_or_none()
+    row = connection.execute(_LOCK, {"id": request_id}).one_or_none()
     if row is None:
         return None
     return LockedRequest(
@@ -136,7 +141,7 @@ def advance(
             case _:
                 pass
     if values:
-        connection.execute(update(RequestRow).where(RequestRow.number == locked.number).values(values))
+        connection.execute(_STORE, {"locked_number": locked.number, **values})
     return effects
 
 

@@ -14,11 +14,10 @@ from servicex_server.db import dataset as datasets
 from servicex_server.db import request as requests
 from servicex_server.db.request import NewRequest
 from servicex_server.db.session import Transaction
-from servicex_server.db.transition import transition
 from servicex_server.errors import InvalidRequest, NotFound, QueryError, SourceRefused, UnknownCodegen
 from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import RequestState, ResultDestination
-from servicex_server.model.lifecycle import Effect, FilesKnown
+from servicex_server.model.lifecycle import Effect, FilesKnown, Lifecycle, step
 from servicex_server.model.naming import object_name, unique_object_names
 from servicex_server.model.request import Principal, Submission, TransformRequest
 from servicex_server.plan.parse import parse
@@ -203,9 +202,10 @@ def _store(
         paths=inputs.paths,
         now=new.submit_time,
     )
-    requests.insert_request(transaction, new, dataset_id)
     event = FilesKnown(f"submit by {new.owner}", len(inputs.paths), with_preflight)
-    return transition(transaction, new.id, event, new.submit_time) or ()
+    life, effects = step(Lifecycle(), event)
+    requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)
+    return effects
 
 
 async def _await_preflight(services: Services, request_id: RequestId) -> None:
