@@ -86,10 +86,10 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(EmbeddedQueue(data.socket))
         # Workers load the file format libraries while this process loads the web framework.
-        workers = await stack.enter_async_context(_workers(settings, data))
+        await stack.enter_async_context(_workers(settings, data))
         services, token = await _open_services(settings, data, queue, stack)
         url = _url(settings, listener)
-        app = _build_app(settings, data, services, workers)
+        app = _build_app(settings, data, services, queue)
         from servicex_server.app.http import HttpServer  # noqa: PLC0415  see _open_services
 
         server = HttpServer(app, on_ready=lambda: _announce(settings, data, url, token))
@@ -154,14 +154,14 @@ async def _open_services(
     return services, token
 
 
-def _build_app(settings: Settings, data: DataDir, services: Services, workers: LocalWorkers) -> FastAPI:
+def _build_app(settings: Settings, data: DataDir, services: Services, queue: EmbeddedQueue) -> FastAPI:
     from servicex_server.api.config import ApiConfig  # noqa: PLC0415  see _open_services
     from servicex_server.api.server import build_app  # noqa: PLC0415
     from servicex_server.auth import AccessTokens  # noqa: PLC0415
     from servicex_server.web import install_pages  # noqa: PLC0415
 
     async def missing() -> Sequence[str]:
-        return () if workers.pid is not None else ("no worker is running",)
+        return () if queue.n_slots else ("no worker is connected yet",)
 
     config = ApiConfig(
         app_version=version("servicex-server"),

@@ -26,6 +26,8 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 lifespan="off",
                 server_header=False,
+                # A local user could otherwise pretend to come through TLS.
+                proxy_headers=False,
                 timeout_graceful_shutdown=2,
                 # Above the 5 s between polls of the official client, which then keeps its connection.
                 timeout_keep_alive=30,

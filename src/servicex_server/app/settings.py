@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         7 * 86400.0, gt=0, description="Longest life of an unfinished request; then it ends with a reason."
     )
     worker_memory_bytes: int = Field(
-        4 * 2**30, ge=0, description="Address space each worker process may use for one file; 0 for no limit."
+        4 * 2**30, ge=0, description="Memory each worker process may allocate; 0 for no limit."
     )
     min_free_bytes: int = Field(
         2**30, ge=0, description="Results are refused when less than this is free on the data folder's disk."

@@ -28,11 +28,15 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 def bound_memory(limit_bytes: int) -> None:
-    """Bounds the address space: above it allocations fail instead of the machine swapping."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    """Bounds the memory a process may allocate: above it allocations fail instead of the machine swapping.
+
+    RLIMIT_DATA counts private writable memory (since Linux 4.7); the address space would also count files
+    that are mapped to be read, however little of them is touched.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         limit_bytes = min(limit_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
 def volunteer_for_oom_killer() -> None:

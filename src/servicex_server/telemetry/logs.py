@@ -11,7 +11,7 @@ import sys
 
 import structlog
 
-NOISY = ("httpx", "httpcore", "botocore", "aiosqlite", "alembic", "asyncio", "fsspec")
+NOISY = ("httpx", "httpcore", "botocore", "aiosqlite", "alembic", "asyncio", "fsspec", "uvicorn")
 """Libraries whose chatter below WARNING is of no use to an operator."""
 
 
