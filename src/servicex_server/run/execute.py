@@ -270,12 +270,15 @@ def transform_unit(
             limits=limits,
         )
         stored = store.put_file(unit.store_key, path)
-    except Exception as error:  # noqa: BLE001 (whatever happens, the request must hear of it)
+    except Exception as error:  # whatever happens, the request must hear of it
+        failure = to_failure(error)
+        if failure.reason is Reason.INTERNAL:
+            log.exception("file %s of request %s failed unexpectedly", unit.file_id, unit.request_id)
         return FileFailed(
             request_id=unit.request_id,
             file_id=unit.file_id,
             path=show_location(unit.paths[0]) if unit.paths else "",
-            failure=to_failure(error),
+            failure=failure,
             seconds=time.monotonic() - started,
             attempt=unit.attempt,
             entry_start=unit.entry_start,
@@ -304,7 +307,6 @@ def to_failure(error: BaseException) -> Failure:
         return Failure(reason, error.message)
     if reason is Reason.RESOURCES:
         return Failure(reason, "the worker ran out of memory")
-    log.error("transforming failed unexpectedly", exc_info=error)
     first_line = (str(error).strip().splitlines() or [""])[0][:300]
     return Failure(reason, f"the server met an unexpected error: {type(error).__name__}: {first_line}")
 

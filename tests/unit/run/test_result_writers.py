@@ -148,7 +148,8 @@ def test_chunks_of_different_layout_make_one_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("result_format", ResultFormat)
 def test_no_rows_keep_the_schema(result_format: ResultFormat, tmp_path: Path) -> None:
     array = ak.Array({name: COLUMNS[name] for name in sorted(EVERYWHERE)})
-    write(tmp_path / "out", result_format, [array[:0]])
+    with new_result(tmp_path / "out", result_format) as writer:
+        writer.begin(bound_output(schema_of(array)), array[:0])
     if result_format is PARQUET:
         assert ak.from_parquet(tmp_path / "out").type.content == array.type.content
     else:

@@ -27,13 +27,16 @@ class ParquetWriter:
         self._writer: Any = None
         self._schema: Any = None
         self._treename: tuple[str, str] | None = None
+        self._empty: Any = None
         self._waiting: list[Any] = []
         self._waiting_bytes = 0
+        self._has_rows = False
 
     def begin(self, output: BoundOutput, empty: ak.Array) -> None:
         check_columns(schema_of(empty), ResultFormat.PARQUET)
         self._treename = (output.treename_column, output.output_tree) if output.treename_column else None
-        schema = self._to_table(empty).schema
+        self._empty = self._to_table(empty)
+        schema = self._empty.schema
         if self._writer is None:
             try:
                 self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
@@ -69,6 +72,7 @@ class ParquetWriter:
     def _flush(self) -> None:
         if self._waiting:
             self._writer.write_table(pa.concat_tables(self._waiting))
+            self._has_rows = True
         self._waiting = []
         self._waiting_bytes = 0
 
@@ -81,6 +85,9 @@ class ParquetWriter:
         if self._writer is None:
             pq.write_table(pa.table({}), self._path)
             return
+        if not (self._has_rows or self._waiting):
+            # awkward cannot read a file without any row group; nor do the official transformers write one.
+            self._waiting = [self._empty]
         self._flush()
         self._writer.close()
 
