@@ -16,10 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeGuard, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from servicex_server.errors import ConfigurationError, DatabaseUnavailable
@@ -152,10 +152,8 @@ class Database:
         try:
             with self._write_engine.begin() as connection:
                 value = change.run(connection)
-        except (OperationalError, InterfaceError) as error:
-            change.future.set_exception(_unavailable(error))
         except BaseException as error:  # noqa: BLE001  it belongs to whoever asked for the change
-            change.future.set_exception(error)
+            change.future.set_exception(_unavailable(error) if _is_outage(error) else error)
         else:
             change.future.set_result(value)
 
@@ -232,11 +230,20 @@ def _read(engine: Engine, query: Callable[[Connection], T]) -> T:
     try:
         with engine.connect() as connection:
             return query(connection)
-    except (OperationalError, InterfaceError) as error:
-        raise _unavailable(error) from error
+    except DBAPIError as error:
+        if _is_outage(error):
+            raise _unavailable(error) from error.orig
+        raise
 
 
-def _unavailable(error: OperationalError | InterfaceError) -> DatabaseUnavailable:
+def _is_outage(error: BaseException) -> TypeGuard[DBAPIError]:
+    """Whether waiting may help; SQLite calls a value it cannot store an interface error, which never passes."""
+    if isinstance(error, InterfaceError):
+        return not isinstance(error.orig, sqlite3.Error)
+    return isinstance(error, OperationalError)
+
+
+def _unavailable(error: DBAPIError) -> DatabaseUnavailable:
     """Names the cause without the statement, whose parameters may hold secrets."""
     unavailable = DatabaseUnavailable(f"the database does not answer: {error.orig}; try again later")
     unavailable.__cause__ = error.orig

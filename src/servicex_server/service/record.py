@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -220,7 +221,7 @@ class _Ledger:
                 n_events_in=report.n_events_in,
                 n_events_out=report.n_events_out,
                 bytes_read=report.bytes_read,
-                seconds=report.seconds,
+                seconds=_finite(report.seconds),
                 attempts=report.attempt,
                 reason=None,
                 created_at=self._next_time(),
@@ -244,7 +245,7 @@ class _Ledger:
                 attempt=report.attempt,
                 reason=failure.reason.value,
                 message=message,
-                seconds=report.seconds,
+                seconds=_finite(report.seconds),
                 created=self._now,
             )
         )
@@ -267,7 +268,7 @@ class _Ledger:
                 n_events_in=0,
                 n_events_out=0,
                 bytes_read=0,
-                seconds=report.seconds,
+                seconds=_finite(report.seconds),
                 attempts=report.attempt,
                 reason=_say_why(message, report.attempt),
                 created_at=self._next_time(),
@@ -295,6 +296,11 @@ def _missing_object(report: FileDone) -> FileFailed:
 
 def _say_why(message: str, attempts: int) -> str:
     return message if attempts == 1 else f"{message} (after {attempts} attempts)"
+
+
+def _finite(seconds: float) -> float:
+    """What a column of numbers takes, whatever a worker's clock made of it."""
+    return seconds if math.isfinite(seconds) and seconds >= 0 else 0.0
 
 
 def _clean(text: str) -> str:

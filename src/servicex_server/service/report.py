@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 
-from servicex_server.errors import Busy
-from servicex_server.model.unit import FileDone
+from servicex_server.errors import Busy, ServicexError
+from servicex_server.model.unit import Failure, FileDone, FileFailed, PreflightDone, Reason, Report
 from servicex_server.queue.protocol import ReportDelivery
 from servicex_server.service.backlog import Retry
 from servicex_server.service.context import Services
@@ -19,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _HEADS_AT_ONCE = 16
 _LONGEST_PAUSE_S = 30.0
+_UNRECORDED = Failure(Reason.INTERNAL, "the server could not record the outcome of this file; see its log")
 
 
 async def consume_reports(services: Services) -> None:
@@ -44,27 +44,46 @@ async def consume_reports(services: Services) -> None:
 
 
 async def record_batch(services: Services, batch: Sequence[ReportDelivery]) -> None:
-    """Commits what the reports tell, acts on it, and acknowledges them; waits out an absent database."""
+    """Commits what the reports tell, acts on it, and acknowledges; waits out an absent database or store."""
+    reports = [delivery.report for delivery in batch]
     pause_s = services.limits.publish_retry_s
     while True:
         try:
-            await _record(services, batch)
-            return
-        except Busy as error:
-            logger.warning("reports wait for the database: %s", error)
+            await _record(services, reports)
+            break
+        except (Busy, OSError) as error:
+            logger.warning("reports wait for the database or the store: %s", error)
         except Exception:
+            logger.exception("a batch of %d reports was not recorded", len(reports))
             if len(batch) > 1:
-                logger.exception("a batch of %d reports was not recorded; each is tried alone", len(batch))
                 for delivery in batch:
                     await record_batch(services, [delivery])
                 return
-            # Whatever is wrong with it would be wrong again. The attempt is not counted; the time
-            # limit of its request ends what it leaves open.
-            logger.exception("a report was not recorded and is dropped: %r", batch[0].report)
-            await batch[0].ack()
-            return
+            replacement = _confess(reports[0])
+            if replacement is None:
+                break
+            reports = [replacement]
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    for delivery in batch:
+        await delivery.ack()
+
+
+def _confess(report: Report) -> Report | None:
+    """What to record of a file whose report defies recording, so that its request ends all the same."""
+    if isinstance(report, PreflightDone):
+        return None  # the sweeper lets the request go on
+    if isinstance(report, FileFailed) and report.failure == _UNRECORDED:
+        return None
+    return FileFailed(
+        request_id=report.request_id,
+        file_id=report.file_id,
+        path=report.path,
+        failure=_UNRECORDED,
+        seconds=report.seconds,
+        attempt=report.attempt,
+        entry_start=report.entry_start,
+    )
 
 
 async def _receive(
@@ -75,36 +94,42 @@ async def _receive(
     await waiting.put(None)
 
 
-async def _record(services: Services, batch: Sequence[ReportDelivery]) -> None:
-    observed = await _look_up(services, batch)
+async def _record(services: Services, reports: Sequence[Report]) -> None:
+    observed = await _look_up(services, reports)
     recorded = await services.db.write(record, observed, services.limits.max_attempts, services.clock())
     await _follow_up(services, recorded)
-    for delivery in batch:
-        await delivery.ack()
 
 
-async def _look_up(services: Services, batch: Sequence[ReportDelivery]) -> list[Observed]:
+async def _look_up(services: Services, reports: Sequence[Report]) -> list[Observed]:
     """The reports with what the store says of their objects: sizes are never taken from a worker's word."""
     slots = asyncio.Semaphore(_HEADS_AT_ONCE)
 
-    async def look_up(delivery: ReportDelivery) -> Observed:
-        report = delivery.report
+    async def look_up(report: Report) -> Observed:
         if not isinstance(report, FileDone):
             return Observed(report)
         async with slots:
-            return Observed(report, await services.store.head(report.store_key))
+            try:
+                return Observed(report, await services.store.head(report.store_key))
+            except ValueError:  # a key that no store takes
+                return Observed(report)
 
-    return list(await asyncio.gather(*(look_up(delivery) for delivery in batch)))
+    return list(await asyncio.gather(*(look_up(report) for report in reports)))
 
 
 async def _follow_up(services: Services, recorded: Recorded) -> None:
+    """Acts on what is committed; nothing here may fail, because the batch would be recorded again."""
     for again in recorded.again:
         services.backlog.add_retry(_to_retry(services, again))
     for request_id, effects in recorded.effects:
-        await act(services, request_id, effects)
+        try:
+            await act(services, request_id, effects)
+        except Exception:
+            logger.exception("request %s changed, but not all that follows was done", request_id)
     for key in recorded.discarded:
-        with suppress(OSError):
+        try:
             await services.store.delete(key)
+        except (OSError, ValueError, ServicexError) as error:
+            logger.warning("an object that does not count stays until its request is deleted: %s", error)
 
 
 def _to_retry(services: Services, again: Again) -> Retry:

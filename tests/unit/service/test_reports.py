@@ -27,6 +27,7 @@ from servicex_server.service.read import list_results, statistics
 from servicex_server.service.record import Recorded, record
 from servicex_server.service.report import record_batch
 from servicex_server.service.submit import submit
+from servicex_server.store.protocol import StoredObject
 
 DIRECT = replace(QUICK, preflight_files=0, preflight_wait_s=0.0)
 
@@ -234,17 +235,50 @@ async def test_statistics_follow_the_rows(bench: Bench) -> None:
 
 async def test_text_that_no_database_takes_is_made_fit(bench: Bench) -> None:
     request_id, (unit,) = await begin(bench)
-    await tell(bench, failed(unit, Reason.INTERNAL, "a\0b\ud800" + "x" * 10_000))
+    await tell(
+        bench, replace(failed(unit, Reason.INTERNAL, "a\0b\ud800" + "x" * 10_000), seconds=float("nan"))
+    )
     (result,) = await list_results(bench.services, USER, request_id)
     assert result.reason is not None
     assert len(result.reason) == 4_000
     assert "\0" not in result.reason
 
 
-async def test_a_broken_report_does_not_stop_the_others(bench: Bench) -> None:
+async def test_a_key_that_no_store_takes_is_a_failed_attempt(bench: Bench) -> None:
+    request_id, (unit, other) = await begin(bench, 2)
+    put(bench.services, other, b"x")
+    await tell(bench, done(unit, store_key="//"), done(other))
+    assert (await bench.get(request_id)).counts == FileCounts(2, 1, 0)
+    assert [again.attempt for again in await published(bench)] == [2]
+
+
+async def test_a_report_that_defies_recording_ends_its_file_alone(bench: Bench) -> None:
+    request_id, (unit, other) = await begin(bench, 2)
+    put(bench.services, unit, b"x")
+    put(bench.services, other, b"x")
+    await tell(bench, done(unit, n_events_in=2**70), done(other))
+    request = await bench.get(request_id)
+    assert (request.state, request.counts) == (RequestState.COMPLETE, FileCounts(2, 1, 1))
+    (bad,) = await list_results(bench.services, USER, request_id, status=FileStatus.FAILURE)
+    assert bad.reason == "the server could not record the outcome of this file; see its log"
+
+
+async def test_reports_wait_for_an_absent_store(bench: Bench) -> None:
     request_id, (unit,) = await begin(bench)
     put(bench.services, unit, b"x")
-    await tell(bench, done(unit, store_key="//"), done(unit))
+    calls = 0
+
+    class AwayAtFirst:
+        async def head(self, key: str) -> StoredObject | None:
+            nonlocal calls
+            calls += 1
+            if calls <= 2:
+                raise ConnectionRefusedError
+            return await bench.services.store.head(key)
+
+    services = replace(bench.services, store=AwayAtFirst())  # type: ignore[arg-type]  # all that is asked of it
+    await tell(Bench(services, bench.root), done(unit))
+    assert calls == 3
     assert (await bench.get(request_id)).state is RequestState.COMPLETE
 
 
