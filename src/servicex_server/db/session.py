@@ -237,7 +237,7 @@ def _read(engine: Engine, query: Callable[[Connection], T]) -> T:
 
 
 def _is_outage(error: BaseException) -> TypeGuard[DBAPIError]:
-    """Whether waiting may help; SQLite calls a value it cannot store an interface error, which never passes."""
+    """Whether waiting may help; with SQLite an interface error is a value that it never takes."""
     if isinstance(error, InterfaceError):
         return not isinstance(error.orig, sqlite3.Error)
     return isinstance(error, OperationalError)
