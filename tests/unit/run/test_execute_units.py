@@ -1,0 +1,291 @@
+"""Work units from end to end: replicas, failures and their reasons, preflight."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from servicex_server.errors import SourceCorrupt, SourceRefused, SourceUnavailable
+from servicex_server.model.ids import FileId, RequestId
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.unit import FileDone, FileFailed, PreflightUnit, Reason, TransformUnit
+from servicex_server.run.execute import preflight_unit, transform_file, transform_unit
+from servicex_server.source.policy import SourcePolicy
+from servicex_server.store.backends.memory import MemoryStore
+
+REQUEST = RequestId("b5a1a1d5-5f0e-4a0c-b4b2-2f6c7f7b7b7b")
+N_ENTRIES = 3000
+
+
+def select(column: str, codegen: str = "uproot") -> str:
+    if codegen == "uproot-raw":
+        return json.dumps([{"treename": "Events", "expressions": [column]}])
+    return (
+        "(call Select (call EventDataset 'bogus.root' 'Events') "
+        f"(lambda (list e) (dict (list 'x') (list (attr e '{column}')))))"
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """good.root and twin.root; broken.root ends early, text.root is none, other.root lacks `x`."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, column in (("good.root", "x"), ("twin.root", "x"), ("other.root", "y")):
+        with uproot.recreate(folder / name) as file:
+            file.mktree("Events", {column: "f8", "jet": "var * float32", "deep": "int32"})
+            for part in range(3):
+                values = np.arange(part * 1000, (part + 1) * 1000, dtype="f8")
+                jets = ak.values_astype(ak.unflatten(values, [2, 0] * 500), "float32")
+                file["Events"].extend({column: values, "jet": jets, "deep": values.astype("i4")})
+    (folder / "broken.root").write_bytes((folder / "good.root").read_bytes()[:5000])
+    (folder / "text.root").write_text("not root")
+    return folder
+
+
+@pytest.fixture
+def policy(folder: Path) -> SourcePolicy:
+    return SourcePolicy(local_roots=(folder,))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MemoryStore:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return MemoryStore(scratch)
+
+
+def unit(
+    *paths: str, selection: str = "", result_format: ResultFormat = ResultFormat.PARQUET
+) -> TransformUnit:
+    return TransformUnit(
+        request_id=REQUEST,
+        file_id=FileId(7),
+        paths=paths,
+        codegen="uproot",
+        selection=selection or select("x"),
+        result_format=result_format,
+        store_key=f"{REQUEST}/7-1",
+        attempt=2,
+    )
+
+
+async def content(store: MemoryStore, key: str, path: Path) -> ak.Array:
+    known = await store.head(key)
+    assert known is not None
+    data = b"".join([piece async for piece in store.stream(key, 0, known.size_bytes)])
+    await anyio.Path(path).write_bytes(data)
+    return ak.from_parquet(path)
+
+
+async def test_a_done_file_is_in_the_store(store: MemoryStore, policy: SourcePolicy, tmp_path: Path) -> None:
+    done = transform_unit(unit("good.root"), store, policy)
+    assert isinstance(done, FileDone)
+    assert (done.request_id, done.file_id, done.attempt, done.path) == (REQUEST, 7, 2, "good.root")
+    assert (done.n_events_in, done.n_events_out) == (N_ENTRIES, N_ENTRIES)
+    assert done.bytes_read > 0
+    array = await content(store, done.store_key, tmp_path / "copy")
+    assert ak.to_list(array.x) == list(range(N_ENTRIES))
+    known = await store.head(done.store_key)
+    assert known is not None
+    assert known.size_bytes == done.size_bytes
+    assert list(store.scratch_folder().iterdir()) == []
+
+
+def test_replicas_are_tried_in_order(store: MemoryStore, policy: SourcePolicy) -> None:
+    done = transform_unit(
+        unit("no.root", "broken.root", "/etc/passwd", "twin.root", "good.root"), store, policy
+    )
+    assert isinstance(done, FileDone)
+    assert done.path == "twin.root"
+
+
+@pytest.mark.parametrize(
+    ("paths", "selection", "reason", "text"),
+    [
+        (("no.root",), "", Reason.UNAVAILABLE, "No such file"),
+        (("broken.root",), "", Reason.CORRUPT, "truncated"),
+        (("text.root",), "", Reason.CORRUPT, "is not a ROOT file"),
+        (("/etc/passwd",), "", Reason.REFUSED, "local roots"),
+        (("http://127.0.0.1:1/x.root",), "", Reason.REFUSED, "loopback"),
+        (("text.root", "no.root"), "", Reason.UNAVAILABLE, "no replica can be read"),
+        (("text.root", "/etc/passwd"), "", Reason.CORRUPT, "no replica can be read"),
+        (("other.root",), "", Reason.QUERY, "'x'"),
+        (("good.root",), "(call Nonsense", Reason.QUERY, ""),
+        ((), "", Reason.UNAVAILABLE, "no location"),
+    ],
+)
+def test_a_failure_tells_its_reason(
+    paths: tuple[str, ...],
+    selection: str,
+    reason: Reason,
+    text: str,
+    store: MemoryStore,
+    policy: SourcePolicy,
+) -> None:
+    failed = transform_unit(unit(*paths, selection=selection), store, policy)
+    assert isinstance(failed, FileFailed)
+    assert failed.failure.reason is reason
+    assert text in failed.failure.message
+    assert failed.attempt == 2
+    assert list(store.scratch_folder().iterdir()) == []
+
+
+def test_a_result_that_the_format_cannot_hold_names_the_column(
+    store: MemoryStore, policy: SourcePolicy
+) -> None:
+    selection = (
+        "(call Select (call EventDataset 'bogus.root' 'Events') (lambda (list e) (dict (list 'odd') (list "
+        "(call Select (attr e 'jet') (lambda (list j) (call Select (attr e 'jet') (lambda (list k) (+ j k)))))))))"
+    )
+    failed = transform_unit(
+        unit("good.root", selection=selection, result_format=ResultFormat.ROOT_FILE), store, policy
+    )
+    assert isinstance(failed, FileFailed)
+    assert failed.failure.reason is Reason.FORMAT
+    assert "root-file cannot hold odd (var * var * float32)" in failed.failure.message
+    assert isinstance(transform_unit(unit("good.root", selection=selection), store, policy), FileDone)
+
+
+def test_a_full_store_is_worth_another_attempt(tmp_path: Path, policy: SourcePolicy) -> None:
+    failed = transform_unit(unit("good.root"), MemoryStore(tmp_path, max_bytes=10), policy)
+    assert isinstance(failed, FileFailed)
+    assert failed.failure.reason is Reason.RESOURCES
+
+
+def test_an_unexpected_error_is_an_outcome_too(
+    store: MemoryStore,
+    policy: SourcePolicy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def explode(*_args: object, **_named: object) -> None:
+        message = "surprise"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(store, "put_file", explode)
+    failed = transform_unit(unit("good.root"), store, policy)
+    assert isinstance(failed, FileFailed)
+    assert failed.failure.reason is Reason.INTERNAL
+    assert "RuntimeError: surprise" in failed.failure.message
+    assert "failed unexpectedly" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "most", "expected"),
+    [
+        (0, None, None, (0, 3000)),
+        (1500, 2500, None, (1500, 2500)),
+        (2900, 9999, None, (2900, 3000)),
+        (0, None, 10, (0, 10)),
+        (9999, None, None, (0, 0)),
+        (5, 7, 0, (0, 0)),
+    ],
+)
+def test_entry_ranges_bound_what_is_read(
+    start: int,
+    stop: int | None,
+    most: int | None,
+    expected: tuple[int, int],
+    policy: SourcePolicy,
+    tmp_path: Path,
+) -> None:
+    summary = transform_file(
+        "good.root",
+        codegen="uproot-raw",
+        selection=select("x", "uproot-raw"),
+        result_format=ResultFormat.PARQUET,
+        output=tmp_path / "out",
+        policy=policy,
+        entry_start=start,
+        entry_stop=stop,
+        max_events=most,
+    )
+    assert ak.to_list(ak.from_parquet(tmp_path / "out").x) == list(range(*expected))
+    assert summary.n_events_in == expected[1] - expected[0]
+
+
+def test_one_error_stands_for_all_replicas(policy: SourcePolicy, tmp_path: Path) -> None:
+    def run(*paths: str) -> None:
+        transform_file(
+            paths,
+            codegen="uproot",
+            selection=select("x"),
+            result_format=ResultFormat.PARQUET,
+            output=tmp_path / "out",
+            policy=policy,
+        )
+
+    for paths, kind in (
+        (("text.root", "no.root"), SourceUnavailable),
+        (("text.root", "broken.root"), SourceCorrupt),
+        (("/etc/passwd",), SourceRefused),
+    ):
+        with pytest.raises(kind):
+            run(*paths)
+
+
+def preflight(
+    policy: SourcePolicy,
+    *files: tuple[str, ...],
+    selection: str = "",
+    codegen: str = "uproot",
+    result_format: ResultFormat = ResultFormat.PARQUET,
+) -> str | None:
+    done = preflight_unit(
+        PreflightUnit(REQUEST, files, codegen, selection or select("x", codegen), result_format), policy
+    )
+    assert done.request_id == REQUEST
+    return done.rejection
+
+
+def test_preflight_lets_a_query_pass_that_fits_one_file(policy: SourcePolicy) -> None:
+    assert preflight(policy, ("good.root",)) is None
+    assert preflight(policy, ("other.root",), ("broken.root",), ("good.root",)) is None
+
+
+def test_preflight_rejects_a_name_that_all_readable_files_lack(policy: SourcePolicy) -> None:
+    rejection = preflight(
+        policy, ("no.root",), ("good.root",), ("text.root", "twin.root"), selection=select("deeep")
+    )
+    assert rejection is not None
+    assert "deeep" in rejection
+    assert "deep" in rejection.replace("deeep", "")
+
+
+def test_preflight_never_rejects_for_files_that_cannot_be_read(policy: SourcePolicy) -> None:
+    assert (
+        preflight(policy, ("no.root",), ("broken.root",), ("/etc/passwd",), selection=select("nothing"))
+        is None
+    )
+    assert preflight(policy, selection=select("nothing")) is None
+
+
+def test_preflight_rejects_what_does_not_parse(policy: SourcePolicy) -> None:
+    assert preflight(policy, ("good.root",), selection="(call")
+    assert "uproot-raw" in (preflight(policy, ("good.root",), codegen="nonsense", selection="x") or "")
+
+
+def test_preflight_rejects_what_the_format_cannot_hold(policy: SourcePolicy, folder: Path) -> None:
+    with uproot.recreate(folder / "hist.root") as file:
+        file.mktree("Events", {"x": "f8"})
+        file["mass"] = (np.array([1.0]), np.array([0.0, 1.0]))
+    selection = json.dumps([{"treename": "Events", "expressions": ["x"]}, {"copy_histograms": "mass"}])
+    rejection = preflight(policy, ("hist.root",), codegen="uproot-raw", selection=selection)
+    assert "mass" in (rejection or "")
+    assert (
+        preflight(
+            policy,
+            ("hist.root",),
+            codegen="uproot-raw",
+            selection=selection,
+            result_format=ResultFormat.ROOT_FILE,
+        )
+        is None
+    )

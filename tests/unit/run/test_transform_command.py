@@ -1,0 +1,141 @@
+"""`servicex-server transform` and `servicex_server.transform`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from typer import Typer
+from typer.testing import CliRunner
+
+import servicex_server
+from servicex_server.cli.transform import transform
+from servicex_server.errors import InvalidRequest, ServicexError
+
+SELECTION = json.dumps([{"treename": "Events", "expressions": ["x"], "cut": "x >= 5"}])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / "a" / "x.root", tmp_path / "b" / "x.root"]
+    for path in paths:
+        path.parent.mkdir()
+        with uproot.recreate(path) as file:
+            file.mktree("Events", {"x": "f8"})
+            file["Events"].extend({"x": np.arange(20.0)})
+    return paths
+
+
+def run(*arguments: str | Path) -> tuple[int, str, BaseException | None]:
+    app = Typer()
+    app.command()(transform)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.exception
+
+
+def test_one_file_becomes_one_file(files: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "new" / "out.parquet"
+    code, printed, _ = run(
+        files[0], "--codegen", "uproot-raw", "--selection", SELECTION, "--output", output, "--json"
+    )
+    assert code == 0
+    (entry,) = json.loads(printed)
+    assert (entry["rows_in"], entry["rows_out"]) == (20, 15)
+    assert entry["bytes_written"] == output.stat().st_size
+    assert entry["bytes_read"] > 0
+    assert entry["seconds"] > 0
+    assert ak.to_list(ak.from_parquet(output).x) == list(range(5, 20))
+
+
+@pytest.mark.parametrize(
+    ("name", "extension"), [("parquet", ".root.parquet"), ("root-file", ".root"), ("root-rntuple", ".root")]
+)
+def test_several_files_become_a_folder(files: list[Path], tmp_path: Path, name: str, extension: str) -> None:
+    (tmp_path / "query").write_text(SELECTION + "\n")
+    code, printed, _ = run(
+        *files,
+        "--codegen",
+        "uproot-raw",
+        "--selection",
+        f"@{tmp_path / 'query'}",
+        "--output",
+        tmp_path / "out",
+        "--format",
+        name,
+        "--max-events",
+        "10",
+    )
+    assert code == 0
+    assert printed.count("10 rows in, 5 rows out") == 2
+    expected = {str(path).replace("/", ":").removesuffix(".root") + extension for path in files}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected
+
+
+def test_the_function_does_the_same(files: list[Path], tmp_path: Path) -> None:
+    summaries = servicex_server.transform(
+        files, codegen="uproot-raw", selection=SELECTION, output=tmp_path / "out", max_events=7
+    )
+    assert [(each.n_events_in, each.n_events_out) for each in summaries] == [(7, 2), (7, 2)]
+    assert all(each.path.parent == tmp_path / "out" for each in summaries)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"codegen": "nonsense"}, "nonsense"),
+        ({"selection": "nonsense"}, ""),
+        ({"result_format": "csv"}, "allowed are parquet, root-file, root-rntuple"),
+        ({"max_events": -1}, "negative"),
+        ({"selection": json.dumps([{"treename": "Events", "expressions": ["xx"]}])}, "xx"),
+    ],
+)
+def test_what_is_wrong_is_told(files: list[Path], tmp_path: Path, change: dict[str, str], text: str) -> None:
+    arguments = {"codegen": "uproot-raw", "selection": SELECTION, "output": tmp_path / "out", **change}
+    with pytest.raises(InvalidRequest) as caught:
+        servicex_server.transform(files[0], **arguments)  # type: ignore[arg-type]  # the point of the test
+    assert text in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_several_files_the_bad_one_is_named(files: list[Path], tmp_path: Path) -> None:
+    with uproot.recreate(files[1]) as file:
+        file.mktree("Events", {"y": "f8"})
+    with pytest.raises(ServicexError, match=str(files[1])):
+        servicex_server.transform(files, codegen="uproot-raw", selection=SELECTION, output=tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_a_selection_file_that_is_missing_is_told(files: list[Path], tmp_path: Path) -> None:
+    code, _, error = run(
+        files[0], "--codegen", "uproot-raw", "--selection", "@no", "--output", tmp_path / "out"
+    )
+    assert code != 0
+    assert isinstance(error, InvalidRequest)
+    assert "'no'" in error.message
+
+
+def test_the_command_fails_with_one_clear_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from servicex_server.cli import main; main()", "transform", "no.root"]
+    options = ["--codegen", "uproot-raw", "--selection", SELECTION, "--output", str(tmp_path / "out")]
+    ended = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode != 0
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1
+    assert "no.root" in ended.stderr
+
+
+def test_importing_the_package_does_not_load_the_engine() -> None:
+    program = (
+        "import sys, servicex_server, servicex_server.cli.transform; "
+        "print([name for name in ('uproot', 'awkward', 'pyarrow', 'numpy', 'httpx') if name in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout.strip() == "[]"
