@@ -113,6 +113,7 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
         executor=spec,
         memory_limit_bytes=settings.worker_memory_bytes or None,
         log_level=settings.log_level,
+        log_json=settings.log_format == "json",
         # Unfinished files are done again at the next start; nobody wants to wait long after Ctrl-C.
         drain_grace_s=3.0,
     )

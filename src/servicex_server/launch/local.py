@@ -42,6 +42,7 @@ class LocalWorkers:
         memory_limit_bytes: bound on a child's address space.
         drain_grace_s: how long running units may go on after a stop.
         log_level: of the worker, which writes to this process's stderr.
+        log_json: whether it writes JSON lines.
         command: starts a worker that reads `WorkerSettings` (msgpack) from its standard input.
         environment: additions to this process's environment.
     """
@@ -56,6 +57,7 @@ class LocalWorkers:
         memory_limit_bytes: int | None = None,
         drain_grace_s: float = 20.0,
         log_level: str = "INFO",
+        log_json: bool = False,
         command: Sequence[str] = WORKER_COMMAND,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class LocalWorkers:
             drain_grace_s=drain_grace_s,
             parent_pid=os.getpid(),
             log_level=log_level,
+            log_json=log_json,
         )
         self._command = command
         self._environment = {**os.environ, **(environment or {})}

@@ -36,6 +36,7 @@ class WorkerSettings:
         drain_grace_s: how long running units may go on after the worker was asked to stop.
         parent_pid: the worker does not outlive this process; None for a worker on its own.
         log_level: of the worker and its children, which write to stderr.
+        log_json: whether they write JSON lines.
     """
 
     socket_path: str
@@ -46,3 +47,4 @@ class WorkerSettings:
     drain_grace_s: float = 20.0
     parent_pid: int | None = None
     log_level: str = "INFO"
+    log_json: bool = False

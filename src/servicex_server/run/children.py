@@ -243,6 +243,7 @@ async def open_children(
     preload: tuple[str, ...] = HEAVY_MODULES,
     memory_limit_bytes: int | None = None,
     log_level: str = "INFO",
+    log_json: bool = False,
 ) -> AsyncIterator[Children]:
     """That many children, ready for units. None of them outlives this process.
 
@@ -258,7 +259,7 @@ async def open_children(
         nursery = Nursery(ours)
         loop.add_reader(ours, nursery.hear)
         try:
-            setup = Setup(executor, preload, memory_limit_bytes, log_level, os.getpid())
+            setup = Setup(executor, preload, memory_limit_bytes, log_level, log_json, os.getpid())
             _require_packet(setup)
             nursery.send(setup)
             async with asyncio.timeout(_START_TIMEOUT_S):

@@ -20,7 +20,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -30,6 +29,7 @@ import msgspec
 from servicex_server.model.worker import ExecutorSpec
 from servicex_server.run.child import ChildSettings, flush_streams, serve_units
 from servicex_server.run.lifeline import bound_memory, die_with_parent, volunteer_for_oom_killer
+from servicex_server.telemetry import logs
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Setup(msgspec.Struct, tag="setup"):
     preload: tuple[str, ...]
     memory_limit_bytes: int | None
     log_level: str
+    log_json: bool
     parent_pid: int
 
 
@@ -94,9 +95,7 @@ def main() -> None:
     if not isinstance(setup, Setup):
         return
     die_with_parent(setup.parent_pid)
-    logging.basicConfig(
-        level=setup.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logs.configure(setup.log_level, as_json=setup.log_json)
     _preload((*setup.preload, setup.executor.factory.partition(":")[0]))
     nursery = _Nursery(control, ChildSettings(setup.executor, setup.memory_limit_bytes))
     with suppress(ConnectionError):

@@ -17,6 +17,7 @@ from servicex_server.queue.transports.embedded import connect
 from servicex_server.run.children import NurseryLost, open_children
 from servicex_server.run.lifeline import die_with_parent
 from servicex_server.run.worker import run_worker
+from servicex_server.telemetry import logs
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,7 @@ def main() -> None:
         sys.exit(f"servicex worker: the settings on the standard input cannot be read: {error}")
     if settings.parent_pid is not None:
         die_with_parent(settings.parent_pid)
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logs.configure(settings.log_level, as_json=settings.log_json)
     sys.exit(asyncio.run(serve(settings)))
 
 
@@ -72,6 +71,7 @@ async def _work(settings: WorkerSettings, is_serving: asyncio.Event, stop: async
         preload=settings.preload,
         memory_limit_bytes=settings.memory_limit_bytes,
         log_level=settings.log_level,
+        log_json=settings.log_json,
     )
     # Connected only when children are ready: leases that nobody can begin would wait past their deadlines.
     async with children_ready as children, connect(Path(settings.socket_path), settings.slots) as source:

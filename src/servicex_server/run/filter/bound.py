@@ -50,7 +50,8 @@ def check_before(node: Expr, values: Mapping[Expr, Any], max_bytes: int) -> None
 def _require(node: Expr, n_bytes: float, max_bytes: int) -> None:
     if n_bytes > max_bytes:
         place = node.origin or type(node).__name__.lower()
-        message = f"{place}: the result would need {n_bytes / 2**30:.3g} GiB; at most {max_bytes / 2**30:.3g} are allowed"
+        need, limit = n_bytes / 2**30, max_bytes / 2**30
+        message = f"{place}: the result would need {need:.3g} GiB; at most {limit:.3g} GiB are allowed"
         raise ResourceExhausted(message)
 
 

@@ -101,7 +101,7 @@ def _value_of(node: Expr, values: Mapping[Expr, Value], columns: Mapping[str, ak
         case Field(source=source, name=name):
             return values[source][name]
         case Apply(function=function, operands=operands):
-            return _elementwise(function)(*(values[operand] for operand in operands))
+            return _apply(function, [values[operand] for operand in operands])
         case Choice(condition=condition, then=then, otherwise=otherwise):
             return ak.where(values[condition], values[then], values[otherwise])
         case Mask(source=source, predicate=predicate):
@@ -120,6 +120,18 @@ def _value_of(node: Expr, values: Mapping[Expr, Value], columns: Mapping[str, ak
         case _:
             message = f"a {type(node).__name__} cannot be computed"
             raise TypeError(message)
+
+
+def _apply(function: str, operands: list[Value]) -> Value:
+    if not any(isinstance(operand, np.ma.MaskedArray) for operand in operands):
+        return _elementwise(function)(*operands)
+    # The extreme of no values at all: fine beside arrays without values, or for another single value.
+    if any(len(operand) for operand in operands if isinstance(operand, ak.Array)):
+        message = "the minimum or maximum of no values has no value"
+        raise ValueError(message)
+    plain = [operand.data[()] if isinstance(operand, np.ma.MaskedArray) else operand for operand in operands]
+    result = _elementwise(function)(*plain)
+    return result if isinstance(result, ak.Array) else np.ma.masked_array(np.asarray(result), mask=True)
 
 
 def _elementwise(function: str) -> Callable[..., Value]:
@@ -181,9 +193,17 @@ def _plain(function: str) -> Callable[[Call, list[Value]], Value]:
     target = getattr(ak, function)
 
     def compute(node: Call, arguments: list[Value]) -> Value:
-        return target(*arguments, **{name: _option(value) for name, value in node.options})
+        value = target(*arguments, **{name: _option(value) for name, value in node.options})
+        return _missing(function, arguments[0]) if value is None else value
 
     return compute
+
+
+def _missing(function: str, source: ak.Array) -> Value:
+    """The missing result of a reduction over no values, with the dtype that it would have had."""
+    numbers = ak.to_numpy(ak.flatten(ak.drop_none(source), axis=None))
+    dtype = np.dtype(np.int64) if "arg" in function else numbers.dtype
+    return np.ma.masked_array(np.zeros((), dtype), mask=True)
 
 
 def _option(value: object) -> object:
@@ -245,8 +265,8 @@ _CALLS: Mapping[str, Callable[[Call, list[Value]], Value]] = {
         for name in (
             "sum", "prod", "any", "all", "count", "count_nonzero", "nansum", "nanprod", "min", "max",
             "nanmin", "nanmax", "argmin", "argmax", "nanargmin", "nanargmax", "softmax", "flatten", "num",
-            "sort", "argsort", "mask", "is_none", "drop_none", "pad_none", "fill_none", "firsts", "singletons",
-            "combinations", "argcombinations", "isclose", "almost_equal",
+            "sort", "argsort", "mask", "is_none", "drop_none", "pad_none", "fill_none", "firsts",
+            "singletons", "combinations", "argcombinations", "isclose", "almost_equal",
         )
     },
     **{name: _weighted(name) for name in ("mean", "nanmean", "var", "nanvar", "std", "nanstd", "moment")},
@@ -269,7 +289,7 @@ def _as_rows(value: Value, output: BoundOutput) -> ak.Array:
         )
     (column,) = output.schema.values()
     dtype = _dtype_of(column)
-    if value is None or value is np.ma.masked:
+    if isinstance(value, np.ma.MaskedArray):
         return ak.mask(ak.Array(np.zeros(1, dtype)), np.array([False]))
     rows = ak.Array([value]) if dtype is None else ak.Array(np.array([value], dtype))
     return ak.mask(rows, np.array([True])) if strip_option(column) != column else rows
