@@ -141,8 +141,9 @@ def test_a_result_that_the_format_cannot_hold_names_the_column(
     store: MemoryStore, policy: SourcePolicy
 ) -> None:
     selection = (
-        "(call Select (call EventDataset 'bogus.root' 'Events') (lambda (list e) (dict (list 'odd') (list "
-        "(call Select (attr e 'jet') (lambda (list j) (call Select (attr e 'jet') (lambda (list k) (+ j k)))))))))"
+        "(call Select (call EventDataset 'bogus.root' 'Events') (lambda (list e) (dict (list 'x' 'odd') "
+        "(list (attr e 'x') (call Select (attr e 'jet') (lambda (list j) "
+        "(call Select (attr e 'jet') (lambda (list k) (+ j k)))))))))"
     )
     failed = transform_unit(
         unit("good.root", selection=selection, result_format=ResultFormat.ROOT_FILE), store, policy

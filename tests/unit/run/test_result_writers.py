@@ -173,6 +173,15 @@ def test_an_unnamed_result_becomes_the_branch_branch(result_format: ResultFormat
     assert ak.array_equal(read_tree(tmp_path / "out").branch, JAGGED)
 
 
+def test_lists_of_records_without_a_name_become_branches_named_by_field(tmp_path: Path) -> None:
+    write(tmp_path / "out", TTREE, [RECORDS, RECORDS[1:]])
+    found = read_tree(tmp_path / "out")
+    assert set(found.fields) == {"n", "pt", "eta"}
+    assert ak.array_equal(found.pt, ak.concatenate([RECORDS.pt, RECORDS.pt[1:]]))
+    write(tmp_path / "out", RNTUPLE, [RECORDS])
+    assert ak.to_list(read_tree(tmp_path / "out").branch) == ak.to_list(RECORDS)
+
+
 def test_counters_evade_columns_of_their_name(tmp_path: Path) -> None:
     write(tmp_path / "out", TTREE, [ak.Array({"nJet": ak.num(JAGGED) * 10, "Jet": JAGGED})])
     found = read_tree(tmp_path / "out")

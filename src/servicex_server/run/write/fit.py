@@ -68,14 +68,17 @@ def check_equal(schemas: Sequence[Mapping[str, Type]], why: str) -> None:
 
 def ttree_branches(schema: Mapping[str, Type]) -> dict[str, tuple[str, ...]]:
     """Names of the branches that each column becomes in a TTree, without counters."""
-    return {
-        name: tuple(f"{_branch(name)}_{field}" for field, _ in fields) if fields else (_branch(name),)
-        for name, fields in ((name, _flat_fields(kind)) for name, kind in schema.items())
-    }
-
-
-def _branch(name: str) -> str:
-    return ROOT_UNNAMED_BRANCH if name == UNNAMED_COLUMN else name
+    found = {}
+    for name, kind in schema.items():
+        fields = _flat_fields(kind)
+        if not fields:
+            found[name] = (ROOT_UNNAMED_BRANCH if name == UNNAMED_COLUMN else name,)
+        elif name == UNNAMED_COLUMN:
+            # Records without a name around them need none.
+            found[name] = tuple(field for field, _ in fields)
+        else:
+            found[name] = tuple(f"{name}_{field}" for field, _ in fields)
+    return found
 
 
 def _flat_fields(kind: Type) -> tuple[tuple[str, Type], ...]:

@@ -41,7 +41,7 @@ class RootWriter:
         self._tree = self._trees[name]
 
     def _make_tree(self, name: str, schema: Mapping[str, Type], empty: ak.Array) -> Any:
-        columns = _named(empty)
+        columns = self._named(empty)
         try:
             if self._format is ResultFormat.ROOT_RNTUPLE:
                 return self._file.mkrntuple(name, _record(columns).layout.form)
@@ -54,8 +54,18 @@ class RootWriter:
     def write(self, rows: ak.Array) -> None:
         if not len(rows):
             return
-        columns = _named(rows)
+        columns = self._named(rows)
         self._tree.extend(_record(columns) if self._format is ResultFormat.ROOT_RNTUPLE else dict(columns))
+
+    def _named(self, rows: ak.Array) -> dict[str, ak.Array]:
+        columns = dict(columns_of(to_canonical(rows)))
+        if UNNAMED_COLUMN not in columns:
+            return columns
+        array = columns[UNNAMED_COLUMN]
+        if self._format is ResultFormat.ROOT_FILE and array.fields:
+            # uproot names the branches of a column without a name by the fields alone.
+            return columns
+        return {ROOT_UNNAMED_BRANCH: array}
 
     def copy(self, directory: Any, keys: tuple[str, ...]) -> None:
         """Copies objects bit by bit, with the description of their classes."""
@@ -81,11 +91,6 @@ class RootWriter:
 
     def abandon(self) -> None:
         self._handle.close()
-
-
-def _named(rows: ak.Array) -> dict[str, ak.Array]:
-    columns = columns_of(to_canonical(rows))
-    return {ROOT_UNNAMED_BRANCH if name == UNNAMED_COLUMN else name: array for name, array in columns.items()}
 
 
 def _record(columns: Mapping[str, ak.Array]) -> ak.Array:
