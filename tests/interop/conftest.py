@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,34 @@ class Ran:
     messages: str
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A driver at work."""
+
+    process: subprocess.Popen[str]
+
+    def wait(self) -> Ran:
+        """Return what it printed, once it has ended."""
+        answer, messages = self.process.communicate(timeout=150)
+        assert self.process.returncode == 0, messages[-6000:]
+        return Ran(json.loads(answer), messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a `servicex ...` command ended, and the folder it ran in."""
+
+    folder: Path
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def was_carried_out(self) -> bool:
+        """Whether the server did it; after `transforms cancel` and `delete` 3.3.1 stumbles over itself."""
+        return self.code == 0 or "a coroutine was expected, got None" in self.stderr
+
+
 def isolate(home: Path) -> dict[str, str]:
     """Environment in which no configuration of the person who runs the tests is found."""
     kept = {
@@ -34,23 +62,56 @@ def isolate(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def run_client33(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
-    """Run deliveries with client 3.3: `run_client33(config, stages)`."""
+def start_driver() -> Iterator[Callable[..., Running]]:
+    """Start `driver.py` with a job on its standard input; it is ended with the tests at the latest."""
+    started: list[subprocess.Popen[str]] = []
 
-    def run(config: Path, stages: Sequence[Sequence[dict[str, Any]]]) -> Ran:
+    def start(python: str, driver: str, job: object, home: Path) -> Running:
+        process = subprocess.Popen(
+            [python, str(DRIVERS / driver)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=isolate(home),
+            cwd=home,
+        )
+        started.append(process)
+        assert process.stdin is not None
+        text = json.dumps(job)
+        process.stdin.write(text)
+        process.stdin.close()
+        process.stdin = None
+        return Running(process)
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="session")
+def start_client33(
+    start_driver: Callable[..., Running], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Running]:
+    """Start deliveries with client 3.3: `start_client33(config, stages)`."""
+
+    def start(config: Path, stages: Sequence[Sequence[dict[str, Any]]]) -> Running:
         home = tmp_path_factory.mktemp("client33")
         for stage in stages:
             for index, delivery in enumerate(stage):
                 # Never the same cache for two: the client would answer from it without asking the server.
                 delivery.setdefault("cache", str(home / f"cache-{index}"))
-        job = json.dumps({"config": str(config), "stages": stages})
-        return _run([sys.executable, str(DRIVERS / "client33.py")], job, home)
+        return start_driver(sys.executable, "client33.py", {"config": str(config), "stages": stages}, home)
 
-    return run
+    return start
 
 
 @pytest.fixture(scope="session")
-def run_client26(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
+def run_client26(
+    start_driver: Callable[..., Running], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Ran]:
     """Run queries with client 2.6: `run_client26(url, token, queries)`."""
     python = Path(os.environ.get("SERVICEX_TEST_CLIENT26", ROOT / ".venv-client26" / "bin" / "python"))
     if not python.exists():
@@ -64,34 +125,19 @@ def run_client26(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]
         endpoint = {"endpoint": url, "name": "local", "type": "uproot", "token": token}
         config = {"api_endpoints": [endpoint], "cache_path": str(home / "cache")}
         (home / "servicex.yaml").write_text(json.dumps(config))
-        return _run([str(python), str(DRIVERS / "client26.py")], json.dumps({"queries": queries}), home)
+        return start_driver(str(python), "client26.py", {"queries": queries}, home).wait()
 
     return run
 
 
-def _run(command: list[str], job: str, home: Path) -> Ran:
-    ran = subprocess.run(
-        command,
-        input=job,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        env=isolate(home),
-        cwd=home,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-6000:]
-    return Ran(json.loads(ran.stdout), ran.stderr)
-
-
 @pytest.fixture(scope="session")
-def servicex(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+def servicex(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Command]:
     """Run the client's own command: `servicex(config, "transforms", "list")`."""
     home = tmp_path_factory.mktemp("servicex")
     command = Path(sys.executable).with_name("servicex")
 
-    def run(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def run(config: Path, *arguments: str) -> Command:
+        ran = subprocess.run(
             [str(command), *arguments, "-c", str(config)],
             capture_output=True,
             text=True,
@@ -100,5 +146,6 @@ def servicex(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subproce
             cwd=home,
             check=False,
         )
+        return Command(home, ran.returncode, ran.stdout, ran.stderr)
 
     return run

@@ -17,7 +17,7 @@ import yaml
 
 from server_process import ServerProcess
 
-Servicex = Callable[..., subprocess.CompletedProcess[str]]
+Servicex = Callable[..., Any]
 QUERY = [{"treename": "Events", "expressions": ["event", "MET_pt"]}]
 
 
@@ -69,7 +69,7 @@ def test_lists_transforms_files_datasets_and_code_generators(
         running = {name: pool.submit(servicex, config, *command) for name, command in commands.items()}
     shown = {name: ran.result() for name, ran in running.items()}
     for name, ran in shown.items():
-        assert ran.returncode == 0, (name, ran.stderr)
+        assert ran.code == 0, (name, ran.stderr)
     for name in ("transforms", "complete"):
         assert request_id in shown[name].stdout
         assert "a title to find" in shown[name].stdout
@@ -79,34 +79,38 @@ def test_lists_transforms_files_datasets_and_code_generators(
 
 
 def test_downloads_gets_a_dataset_and_deletes(
-    server: ServerProcess, inputs: Path, servicex: Servicex, tmp_path: Path
+    server: ServerProcess, inputs: Path, servicex: Servicex
 ) -> None:
     request_id = submit(server, inputs / "good.root", "to be deleted")
     config = server.client_config
     with server.client() as http:
         dataset_id = http.get(f"/servicex/transformation/{request_id}").json()["did_id"]
 
-    downloaded = servicex(config, "transforms", "download", "-d", str(tmp_path / "results"), request_id)
-    assert downloaded.returncode == 0, downloaded.stderr
+    downloaded = servicex(config, "transforms", "download", request_id)
+    assert downloaded.code == 0, downloaded.stderr
     dataset = servicex(config, "datasets", "get", str(dataset_id))
     assert str(inputs / "good.root") in json.dumps(json.loads(dataset.stdout))
     (result,) = [line for line in downloaded.stdout.splitlines() if line.endswith("good.root.parquet")]
-    assert len(ak.from_parquet(tmp_path / "results" / Path(result).name)) == 40
+    assert len(ak.from_parquet(downloaded.folder / result)) == 40
 
     deleted = servicex(config, "transforms", "delete", request_id)
-    assert deleted.returncode == 0, deleted.stderr
+    assert deleted.was_carried_out, deleted.stderr
     assert request_id not in servicex(config, "transforms", "list").stdout
     assert "deleted" in servicex(config, "datasets", "delete", str(dataset_id)).stdout
 
 
 def test_an_unknown_transform_is_an_error_and_no_hang(server: ServerProcess, servicex: Servicex) -> None:
     ran = servicex(server.client_config, "transforms", "cancel", "00000000-0000-4000-8000-000000000000")
-    assert ran.returncode != 0
+    assert not ran.was_carried_out
     assert "not found" in ran.stderr + ran.stdout
 
 
 def test_two_owners_see_their_own_requests_only(
-    server: ServerProcess, inputs: Path, servicex: Servicex, run_client33: Callable[..., Any], tmp_path: Path
+    server: ServerProcess,
+    inputs: Path,
+    servicex: Servicex,
+    start_client33: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     configs = {name: issue_token(server, name, tmp_path / name) for name in ("alice", "bob")}
     deliveries = {
@@ -124,12 +128,9 @@ def test_two_owners_see_their_own_requests_only(
         }
         for name in configs
     }
-    with ThreadPoolExecutor(2) as pool:
-        running = {
-            name: pool.submit(run_client33, config, [[deliveries[name]]]) for name, config in configs.items()
-        }
-    for name, ran in running.items():
-        (answer,) = ran.result().answer[0]
+    running = {name: start_client33(config, [[deliveries[name]]]) for name, config in configs.items()}
+    for name, client in running.items():
+        (answer,) = client.wait().answer[0]
         assert len(answer["delivered"][f"of {name}"]) == 1, answer
     lists = {name: servicex(config, "transforms", "list").stdout for name, config in configs.items()}
     assert "of alice" in lists["alice"]
@@ -139,7 +140,7 @@ def test_two_owners_see_their_own_requests_only(
 
     (of_bob,) = [word for word in lists["bob"].split() if word.count("-") == 4]
     refused = servicex(configs["alice"], "transforms", "delete", of_bob)
-    assert refused.returncode != 0
+    assert not refused.was_carried_out
     assert of_bob in servicex(configs["bob"], "transforms", "list").stdout
 
 

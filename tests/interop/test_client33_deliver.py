@@ -159,7 +159,7 @@ class Delivered:
 
 
 @pytest.fixture(scope="module")
-def delivered(inputs: Path, server: ServerProcess, run_client33: Any, tmp_path_factory: Any) -> Delivered:
+def delivered(inputs: Path, server: ServerProcess, start_client33: Any, tmp_path_factory: Any) -> Delivered:
     """One process of the client, all deliveries at once: each takes its 5 s, together not much more."""
     folder = str(inputs)
     everything = [
@@ -193,7 +193,7 @@ def delivered(inputs: Path, server: ServerProcess, run_client33: Any, tmp_path_f
     cache = str(tmp_path_factory.mktemp("again"))
     once = {"format": "parquet", "delivery": "LocalCache", "cache": cache, "samples": everything[:1]}
     stage["once"] = once
-    ran = run_client33(server.client_config, [list(stage.values()), [dict(once)]])
+    ran = start_client33(server.client_config, [list(stage.values()), [dict(once)]]).wait()
     with server.client() as http:
         n_requests = len(http.get("/servicex/transformation").json()["requests"])
     return Delivered(dict(zip(stage, ran.answer[0], strict=True)), ran.answer[1][0], ran.messages, n_requests)

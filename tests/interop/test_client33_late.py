@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,26 +32,11 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
         yield running
 
 
-def deliver_in_background(
-    run_client33: Callable[..., Any], server: ServerProcess, url: str, expression: str
-) -> Callable[[], Any]:
-    """Start a delivery; return a function that waits for its end."""
+def ask_for(url: str, expression: str) -> list[list[dict[str, Any]]]:
+    """The stages of one delivery of one column."""
     query = [{"treename": "Events", "expressions": [expression]}]
     sample = {"name": "the sample", "files": [url], "kind": "uproot-raw", "query": query}
-    delivery = {"format": "parquet", "delivery": "LocalCache", "samples": [sample]}
-    ended: list[Any] = []
-
-    def run() -> None:
-        ended.append(run_client33(server.client_config, [[delivery]]))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-
-    def wait() -> Any:
-        thread.join()
-        return ended[0]
-
-    return wait
+    return [[{"format": "parquet", "delivery": "LocalCache", "samples": [sample]}]]
 
 
 def only_request(server: ServerProcess) -> dict[str, Any]:
@@ -63,12 +47,12 @@ def only_request(server: ServerProcess) -> dict[str, Any]:
 
 
 def test_a_late_preflight_ends_the_request_with_the_nearest_names(
-    gate: GatedFiles, server: ServerProcess, run_client33: Callable[..., Any]
+    gate: GatedFiles, server: ServerProcess, start_client33: Callable[..., Any]
 ) -> None:
-    wait = deliver_in_background(run_client33, server, f"{gate.url}/slow.root", "Muon_ptt")
+    client = start_client33(server.client_config, ask_for(f"{gate.url}/slow.root", "Muon_ptt"))
     gate.wait_for_readers(1)
     gate.open_gate()
-    ran = wait()
+    ran = client.wait()
 
     status = only_request(server)
     assert status["status"] == "Fatal"
@@ -80,12 +64,12 @@ def test_a_late_preflight_ends_the_request_with_the_nearest_names(
 
 
 def test_the_log_link_of_a_late_preflight_leads_to_the_cause(
-    gate: GatedFiles, server: ServerProcess, run_client33: Callable[..., Any]
+    gate: GatedFiles, server: ServerProcess, start_client33: Callable[..., Any]
 ) -> None:
-    wait = deliver_in_background(run_client33, server, f"{gate.url}/slow.root", "Muon_ptt")
+    client = start_client33(server.client_config, ask_for(f"{gate.url}/slow.root", "Muon_ptt"))
     gate.wait_for_readers(1)
     gate.open_gate()
-    ran = wait()
+    ran = client.wait()
 
     found = re.search(r"link=(\S+?)\]HERE", ran.messages) or re.search(r"(http://127\S+_g=\S+)", ran.messages)
     link = found[1] if found else only_request(server)["log-url"]
@@ -98,14 +82,14 @@ def test_the_log_link_of_a_late_preflight_leads_to_the_cause(
 def test_cancelling_from_a_second_terminal_ends_the_delivery(
     gate: GatedFiles,
     server: ServerProcess,
-    run_client33: Callable[..., Any],
+    start_client33: Callable[..., Any],
     servicex: Callable[..., Any],
 ) -> None:
-    wait = deliver_in_background(run_client33, server, f"{gate.url}/slow.root", "Muon_pt")
+    client = start_client33(server.client_config, ask_for(f"{gate.url}/slow.root", "Muon_pt"))
     gate.wait_for_readers(1)
     cancelled = servicex(server.client_config, "transforms", "cancel", only_request(server)["request_id"])
-    assert cancelled.returncode == 0, cancelled.stderr
-    ran = wait()
+    assert cancelled.was_carried_out, cancelled.stderr
+    ran = client.wait()
 
     assert "was canceled" in ran.answer[0][0]["errors"]["the sample"]
     assert only_request(server)["status"] == "Canceled"

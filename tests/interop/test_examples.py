@@ -40,7 +40,7 @@ def test_the_demonstration_draws_the_z_peak(samples: Path) -> None:
 def test_the_notebook_is_valid_and_runs(samples: Path, tmp_path: Path) -> None:
     # An old cache of the client would answer in the server's place.
     shutil.rmtree(EXAMPLES.parent / ".cache" / "notebook", ignore_errors=True)
-    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)  # type: ignore[no-untyped-call]  # the library annotates in part
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in cells)
