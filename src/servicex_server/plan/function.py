@@ -75,9 +75,9 @@ def _reducer(name: str, *, masks: bool = False, initial: bool = False) -> Functi
     return Function(name, parameters, event_axis=1)
 
 
-def _statistic(name: str, *, has_ddof: bool = False) -> Function:
+def _statistic(name: str, *, has_ddof: bool = False, masks: bool = False) -> Function:
     ddof = (_option("ddof", Kind.INT, 0, keyword=False),) if has_ddof else ()
-    tail = (_axis(None), _KEEPDIMS, _option("mask_identity", Kind.BOOL, False))
+    tail = (_axis(None), _KEEPDIMS, _option("mask_identity", Kind.BOOL, masks))
     return Function(name, (_array("x"), _array("weight", None), *ddof, *tail), event_axis=1)
 
 
@@ -117,7 +117,8 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
             *map(_reducer, ("sum", "prod", "any", "all", "count", "count_nonzero", *_NAN_REDUCERS)),
             *(_reducer(name, masks=True, initial=True) for name in _EXTREMES),
             *(_reducer(name, masks=True) for name in _POSITIONS),
-            *map(_statistic, ("mean", "nanmean")),
+            _statistic("mean"),
+            _statistic("nanmean", masks=True),
             *(_statistic(name, has_ddof=True) for name in ("var", "nanvar", "std", "nanstd")),
             _MOMENT,
             Function("softmax", (_array("x"), _axis(-1), _KEEPDIMS), event_axis=1),
@@ -161,15 +162,20 @@ def _words(text: str) -> list[str]:
 
 
 UNARY_UFUNCS = frozenset(
-    _words("""absolute arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil conjugate cos cosh deg2rad degrees
-    exp exp2 expm1 fabs floor invert isfinite isinf isnan log log10 log1p log2 logical_not negative positive
-    rad2deg radians reciprocal rint sign signbit sin sinh sqrt square tan tanh trunc""")
+    _words(
+        """absolute arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil conjugate cos cosh
+deg2rad degrees exp exp2 expm1 fabs floor invert isfinite isinf isnan log log10
+log1p log2 logical_not negative positive rad2deg radians reciprocal rint sign
+signbit sin sinh sqrt square tan tanh trunc"""
+    )
 )
 BINARY_UFUNCS = frozenset(
-    _words("""add arctan2 bitwise_and bitwise_or bitwise_xor copysign divide equal float_power floor_divide fmax
-    fmin fmod gcd greater greater_equal heaviside hypot lcm left_shift less less_equal logaddexp logaddexp2
-    logical_and logical_or logical_xor maximum minimum multiply nextafter not_equal power remainder
-    right_shift subtract""")
+    _words(
+        """add arctan2 bitwise_and bitwise_or bitwise_xor copysign divide equal float_power
+floor_divide fmax fmin fmod gcd greater greater_equal heaviside hypot lcm left_shift
+less less_equal logaddexp logaddexp2 logical_and logical_or logical_xor maximum
+minimum multiply nextafter not_equal power remainder right_shift subtract"""
+    )
 )
 SPECIAL = frozenset({"erf", "erfc", "factorial", "gamma", "lgamma", "round", "real", "imag"})
 """Elementwise functions of one operand that are not numpy ufuncs."""
@@ -190,10 +196,12 @@ LANGUAGE_FUNCTIONS: Mapping[str, str] = MappingProxyType(
     {
         **{
             name: name
-            for name in _words("""absolute arccos arccosh arcsin arcsinh arctan arctan2 arctanh cbrt ceil conjugate
-            copysign cos cosh erf erfc exp exp2 expm1 fabs factorial floor fmax fmin gamma hypot imag isfinite
-            isinf isnan lgamma log log10 log1p log2 logical_and logical_or nextafter real rint round signbit
-            sin sinh sqrt tan tanh trunc""")
+            for name in _words(
+"""absolute arccos arccosh arcsin arcsinh arctan arctan2 arctanh cbrt ceil conjugate
+copysign cos cosh erf erfc exp exp2 expm1 fabs factorial floor fmax fmin gamma hypot
+imag isfinite isinf isnan lgamma log log10 log1p log2 logical_and logical_or
+nextafter real rint round signbit sin sinh sqrt tan tanh trunc"""
+)
         },
 
             "abs": "absolute", "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh",

@@ -99,9 +99,8 @@ def describe(operand: Operand) -> str:
 def broadcast(operands: Sequence[Operand], leaf: Callable[[Sequence[Operand]], Type]) -> Type:
     """The type of an elementwise function of values broadcast against each other."""
     if any(isinstance(operand, Option) for operand in operands):
-        inner = broadcast(
-            [operand.content if isinstance(operand, Option) else operand for operand in operands], leaf
-        )
+        contents = [operand.content if isinstance(operand, Option) else operand for operand in operands]
+        inner = broadcast(contents, leaf)
         return inner if isinstance(inner, Option) else Option(inner)
     lists = [operand for operand in operands if isinstance(operand, List)]
     if not lists:
@@ -122,6 +121,9 @@ def common_size(operands: Sequence[Operand]) -> int | None:
 
 def elementwise(function: str, operands: Sequence[Operand]) -> Type:
     """The type of a ufunc (or special function) of the operands."""
+    if any(isinstance(operand, List) for operand in operands):
+        # A single value beside rows (the maximum of a column, say) is there whenever there are rows.
+        operands = [operand.content if isinstance(operand, Option) else operand for operand in operands]
     return broadcast(operands, lambda leaves: _leaf_of_ufunc(function, leaves))
 
 

@@ -13,12 +13,12 @@ from servicex_server.plan.types import Bool, List, Number, Option, Record, Type,
 INT = Number("int64")
 _STATISTICS = frozenset({"mean", "nanmean", "var", "nanvar", "std", "nanstd", "moment"})
 _REDUCERS = _STATISTICS | {
-    "sum", "prod", "any", "all", "count", "count_nonzero", "nansum", "nanprod", "min", "max", "nanmin", "nanmax",
-    "argmin", "argmax", "nanargmin", "nanargmax",
+    "sum", "prod", "any", "all", "count", "count_nonzero", "nansum", "nanprod", "min", "max",
+    "nanmin", "nanmax", "argmin", "argmax", "nanargmin", "nanargmax",
 }  # fmt: skip
 _ELEMENTWISE = frozenset({"argsort", "sort", "softmax", "isclose", "almost_equal"})
 _MASKED_BY_DEFAULT = frozenset(
-    {"min", "max", "nanmin", "nanmax", "argmin", "argmax", "nanargmin", "nanargmax"}
+    {"min", "max", "nanmin", "nanmax", "argmin", "argmax", "nanargmin", "nanargmax", "nanmean"}
 )
 
 Options = dict[str, OptionValue]

@@ -274,14 +274,14 @@ class _Parser:
                 takes_newline = self._dot_takes_newline
                 return self._single(lambda char: takes_newline or char != "\n")
             case "^":
-                return self._assertion(lambda text, position: position == 0)
+                return self._assertion(_is_start)
             case "$":
                 return self._assertion(lambda text, position: position == len(text))
             case "\\":
                 return self._escaped()
             case "*" | "+" | "?":
                 self._position -= 1
-                self._fail("there is nothing to repeat")
+                return self._fail("there is nothing to repeat")
             case _:
                 return self._single(self._literal(char))
 
@@ -305,11 +305,11 @@ class _Parser:
             case "B":
                 return self._assertion(lambda text, position: not _is_boundary(text, position))
             case "A":
-                return self._assertion(lambda text, position: position == 0)
+                return self._assertion(_is_start)
             case "Z":
                 return self._assertion(lambda text, position: position == len(text))
             case _ if char.isdigit() and char != "0":
-                self._refuse("a back-reference")
+                return self._refuse("a back-reference")
             case _:
                 return self._single(self._literal(self._escaped_character(char)))
 
@@ -388,6 +388,10 @@ class _Parser:
         if last < char:
             self._fail("a range of characters runs backwards")
         return lambda other: char <= other <= last
+
+
+def _is_start(text: str, position: int) -> bool:
+    return position == 0 or text == ""
 
 
 def _is_boundary(text: str, position: int) -> bool:

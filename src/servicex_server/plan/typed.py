@@ -210,7 +210,7 @@ class Builder:
     # -- fields ------------------------------------------------------------------------------------------
 
     def project(self, value: Typed, name: str) -> Typed:
-        """The field of records, taken as early as possible: the field of selected records is the selected field.
+        """The field of records, taken as early as possible: a selection of records becomes one of the field.
 
         The records' other fields need then not even be read.
         """
@@ -228,7 +228,7 @@ class Builder:
                 if isinstance(record, Record)
                 else "it has no fields"
             )
-            fail(f"{infer.describe(record)} have no field '{name}'; {known}")
+            fail(f"there is no field '{name}'; {known}")
         depth = depth_of(value.type)
         match value.expr:
             case Zip(values=values):
@@ -256,9 +256,10 @@ class Builder:
 
 _JAGGED_FUNCTIONS = frozenset(
     {
-        "argsort", "sort", "concatenate", "cartesian", "argcartesian", "combinations", "argcombinations", "choose",
-        "firsts", "singletons", "pad_none", "fill_none", "is_none", "drop_none", "mask", "isclose", "softmax",
-        "broadcast_arrays", "moment", "mean", "nanmean", "var", "nanvar", "std", "nanstd",
+        "argcartesian", "argcombinations", "argsort", "broadcast_arrays", "cartesian", "choose",
+        "combinations", "concatenate", "drop_none", "fill_none", "firsts", "is_none", "isclose", "mask",
+        "mean", "moment", "nanmean", "nanstd", "nanvar", "pad_none", "singletons", "softmax", "sort",
+        "std", "var",
     }
 )  # fmt: skip
 

@@ -22,8 +22,8 @@ CODEGENS: Mapping[str, str] = MappingProxyType(
 """What this server offers, by the name that clients use."""
 
 _XAOD = (
-    "it generates C++ for ATLAS releases, which runs in a container with the official xAOD code generator, "
-    "transformer image and AnalysisBase; on a deployment with these, or on DAOD_PHYSLITE files read with 'uproot'"
+    "it generates C++ for ATLAS releases and needs a deployment with the official xAOD code generator and "
+    "its AnalysisBase image; DAOD_PHYSLITE files can be read with 'uproot' and 'uproot-raw'"
 )
 _ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
@@ -33,7 +33,7 @@ _ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "atlasxaod": _XAOD,
         "cms": "it generates C++ for CMSSW, which needs the official CMS code generator and its CMSSW image",
         "cms-run-1-aod": "it generates C++ for CMSSW, which needs the official CMS code generator and image",
-        "topcp": "it runs TopCPToolkit, which needs the official TopCP code generator and its AnalysisBase image",
+        "topcp": "it runs TopCPToolkit, which needs the official TopCP code generator and its image",
         "python": "it runs the user's Python code, which needs a sandbox that this server does not have yet",
     }
 )
@@ -65,7 +65,8 @@ def parse(codegen: str, selection: str, *, tree_name: str | None = None) -> Plan
 def _unknown_codegen(codegen: str) -> UnknownCodegen:
     offered = ", ".join(CODEGENS)
     if codegen in _ELSEWHERE:
-        message = f"the code generator '{codegen}' is not available here: {_ELSEWHERE[codegen]}. Available: {offered}"
+        reason = _ELSEWHERE[codegen]
+        message = f"the code generator '{codegen}' is not available here: {reason}. Available: {offered}"
     else:
         message = f"there is no code generator '{codegen:.100}'. Available: {offered}"
     return UnknownCodegen(message)

@@ -1,7 +1,7 @@
 """uproot's expression language (Python syntax) to the nodes of `ir`.
 
-The text goes through the standard library's parser and is never compiled or run: each kind of syntax node that
-we know becomes a node of ours, everything else is refused by name.
+The text goes through the standard library's parser and is never compiled or run: each kind of syntax node
+that we know becomes a node of ours, everything else is refused by name.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class _Lowering:
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
                 return self._apply(*_UNARY[type(op)], (self.expression(operand),))
             case ast.UnaryOp(op=ast.Not()):
-                self._refuse("'not' (write ~)", node)
+                return self._refuse("'not' (write ~)", node)
             case ast.Compare():
                 return self._compare(node)
             case ast.Call():
@@ -177,10 +177,10 @@ class _Lowering:
             case ast.Subscript():
                 return self._subscript(node)
             case ast.List() | ast.Tuple():
-                self._refuse("a list of arrays outside of concatenate() and cartesian()", node)
+                return self._refuse("a list of arrays outside of concatenate() and cartesian()", node)
             case _:
                 kind = type(node).__name__
-                self._refuse(_CONSTRUCTS.get(kind, f"a {kind}"), node)
+                return self._refuse(_CONSTRUCTS.get(kind, f"a {kind}"), node)
 
     def _refuse(self, construct: str, node: ast.AST) -> NoReturn:
         self._fail(f"{construct} is not supported in an expression", node, UnsupportedQuery)
@@ -304,7 +304,7 @@ class _Lowering:
         match node.args:
             case [ast.Constant(value=str(name))] if not node.keywords:
                 return self._add(Field(self._table, name, origin=Origin(f"get('{name}')")))
-        self._fail("get(…) takes the name of a branch as a string", node)
+        return self._fail("get(…) takes the name of a branch as a string", node)
 
     def _call_array(self, function: Function, node: ast.Call) -> Expr:
         if function.is_variadic:
@@ -366,7 +366,7 @@ class _Lowering:
                 ]
                 if len(names) == len(items) and len(set(names)) == len(names):
                     return [self.expression(item) for item in items], tuple(names)
-        self._fail(f"{function.name} takes a list of arrays", node)
+        return self._fail(f"{function.name} takes a list of arrays", node)
 
     def _options(
         self, function: Function, given: dict[str | None, ast.expr], node: ast.Call
@@ -421,7 +421,7 @@ class _Lowering:
                 ]
                 if len(names) == len(items) and len(set(names)) == len(names):
                     return tuple(names)
-        self._fail(
+        return self._fail(
             f"'{parameter.name}' of {function.name} must be a list of different strings", node, QueryTypeError
         )
 

@@ -1,7 +1,7 @@
 """uproot-raw queries: JSON sub-queries with the arguments of uproot's `arrays()`.
 
-Sub-queries that name the same output tree are written to it one after the other. Where `expressions` is given,
-the filters have no effect, as in uproot.
+Sub-queries that name the same output tree are written to it one after the other. Where `expressions` is
+given, the filters have no effect, as in uproot.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, cast
 
-from servicex_server.errors import QuerySyntaxError, UnsupportedQuery
+from servicex_server.errors import QuerySyntaxError
 from servicex_server.plan.parse.expression import read_formula, read_formulas
 from servicex_server.plan.pattern import any_of
 from servicex_server.plan.plan import ArraysQuery, CopyQuery, Query
@@ -154,23 +154,18 @@ def _read_arrays(reader: _Entry, tree_name: str | None) -> ArraysQuery:
     filters = {key: reader.texts(key) for key in ("filter_name", "filter_typename")}
     for patterns in filters.values():
         any_of(patterns)
-    try:
-        return ArraysQuery(
-            trees=_read_trees(reader, tree_name),
-            formulas=None
-            if expressions is None
-            else read_formulas(expressions, uses_event_axis=uses_event_axis),
-            cut=None if cut is None else read_formula(cut, uses_event_axis=uses_event_axis),
-            filter_name=filters["filter_name"],
-            filter_typename=filters["filter_typename"],
-            aliases=tuple(
-                (name, read_formula(text, uses_event_axis=uses_event_axis))
-                for name, text in reader.mapping("aliases").items()
-            ),
-            fail_on_missing_trees=reader.flag("fail_on_missing_trees"),
-        )
-    except UnsupportedQuery as error:
-        raise UnsupportedQuery(error.message) from error
+    return ArraysQuery(
+        trees=_read_trees(reader, tree_name),
+        formulas=None if expressions is None else read_formulas(expressions, uses_event_axis=uses_event_axis),
+        cut=None if cut is None else read_formula(cut, uses_event_axis=uses_event_axis),
+        filter_name=filters["filter_name"],
+        filter_typename=filters["filter_typename"],
+        aliases=tuple(
+            (name, read_formula(text, uses_event_axis=uses_event_axis))
+            for name, text in reader.mapping("aliases").items()
+        ),
+        fail_on_missing_trees=reader.flag("fail_on_missing_trees"),
+    )
 
 
 def _read_trees(reader: _Entry, tree_name: str | None) -> tuple[tuple[str, str], ...]:
