@@ -6,7 +6,7 @@ import asyncio
 import errno
 import socket
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -128,7 +128,6 @@ async def _open_services(
     from servicex_server.db import schema  # noqa: PLC0415
     from servicex_server.db.session import Database  # noqa: PLC0415
     from servicex_server.service.context import Services  # noqa: PLC0415
-    from servicex_server.service.dispatch import resume  # noqa: PLC0415
     from servicex_server.service.limits import Limits  # noqa: PLC0415
     from servicex_server.source.policy import SourcePolicy  # noqa: PLC0415
     from servicex_server.store.backends.local import LocalStore  # noqa: PLC0415
@@ -151,7 +150,6 @@ async def _open_services(
         ),
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
-    await resume(services)
     return services, token
 
 
@@ -190,27 +188,13 @@ def _url(settings: Settings, listener: socket.socket) -> str:
 
 
 async def _run_beside(server: HttpServer, services: Services, listener: socket.socket) -> None:
-    """Serves HTTP with the background tasks beside it; any of them failing stops all."""
-    from servicex_server.service.dispatch import run_dispatcher  # noqa: PLC0415  see _open_services
-    from servicex_server.service.report import consume_reports  # noqa: PLC0415
-    from servicex_server.service.sweep import run_sweeper  # noqa: PLC0415
+    """Serves HTTP with the background tasks beside it; any of them ending stops all, lest requests hang."""
+    from servicex_server.service.background import run_background  # noqa: PLC0415  see _open_services
 
     async with asyncio.TaskGroup() as tasks:
-        background = [
-            tasks.create_task(_forever(run_dispatcher(services), "dispatcher")),
-            tasks.create_task(_forever(consume_reports(services), "reports")),
-            tasks.create_task(_forever(run_sweeper(services), "sweeper")),
-        ]
+        background = tasks.create_task(run_background(services))
         await server.serve(sockets=[listener])
-        for task in background:
-            task.cancel()
-
-
-async def _forever(task: Coroutine[object, object, None], name: str) -> None:
-    """A background task must not end: without it requests would hang, so the server stops instead."""
-    await task
-    message = f"the {name} task ended unexpectedly"
-    raise RuntimeError(message)
+        background.cancel()
 
 
 def _announce(settings: Settings, data: DataDir, url: str, token: str | None) -> None:
