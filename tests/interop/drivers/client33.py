@@ -16,7 +16,6 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console
 from servicex import Sample, ServiceXSpec, dataset, query
 from servicex.servicex_client import ProgressBarFormat, deliver_async
 
@@ -93,8 +92,8 @@ def main() -> None:
     """Read the job, run it, print the answer; the client's messages go to standard error."""
     answer_to = sys.stdout
     sys.stdout = sys.stderr
-    for handler in logging.getLogger("servicex.query_core").handlers:
-        handler.console = Console(file=sys.stderr, width=400)  # type: ignore[attr-defined]  # rich's handler
+    # Its messages as they are: a console would fold them and hide the addresses of links.
+    logging.getLogger("servicex.query_core").handlers = [logging.StreamHandler(sys.stderr)]
     json.dump(asyncio.run(run(json.load(io.TextIOWrapper(sys.stdin.buffer)))), answer_to)
 
 
