@@ -24,6 +24,7 @@ from servicex_server.plan.types import (
     Type,
     Unknown,
     depth_of,
+    leaf_of,
     strip_option,
 )
 
@@ -147,10 +148,10 @@ def _leaf_of_ufunc(function: str, leaves: Sequence[Operand]) -> Type:
     ufunc = cast(np.ufunc, getattr(np, function))
     try:
         resolved = ufunc.resolve_dtypes((*signature, None))
-    except TypeError as error:
-        shown = " and ".join(describe(leaf) for leaf in leaves)
-        message = f"it does not apply to {shown}"
-        raise QueryTypeError(message) from error
+    except TypeError:
+        resolved = None
+    if resolved is None:
+        fail(f"it does not apply to {' and '.join(describe(leaf) for leaf in leaves)}")
     return from_dtype(resolved[-1])
 
 
@@ -273,9 +274,13 @@ def has_axis(value: Type, axis: int) -> bool:
 def positive_axis(value: Type, axis: int) -> int:
     """The axis counted from the outside; negative ones count from the innermost list."""
     depth = depth_of(value)
-    if not -depth <= axis < depth:
-        fail(f"there is no axis {axis}: the values have {depth - 1} axes inside of each row")
-    return axis % depth if depth else 0
+    if axis >= depth:
+        fail(
+            f"it needs a collection, but each element is one of {describe(leaf_of(value))} (there is no axis {axis})"
+        )
+    if axis < -depth:
+        fail(f"there is no axis {axis}: the values have {depth}")
+    return axis % depth
 
 
 def map_leaf(value: Type, change: Callable[[Type], Type]) -> Type:

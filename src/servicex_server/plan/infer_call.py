@@ -11,6 +11,7 @@ from servicex_server.plan.ir import OptionValue
 from servicex_server.plan.types import Bool, List, Number, Option, Record, Type, depth_of, strip_option
 
 INT = Number("int64")
+MAX_COMBINED = 50
 _STATISTICS = frozenset({"mean", "nanmean", "var", "nanvar", "std", "nanstd", "moment"})
 _REDUCERS = _STATISTICS | {
     "sum", "prod", "any", "all", "count", "count_nonzero", "nansum", "nanprod", "min", "max",
@@ -145,6 +146,8 @@ def _compared(leaves: Sequence[Operand]) -> Type:
 
 def _type_of_combinations(function: str, value: Type, axis: int, options: Options) -> Type:
     n = cast(int, options["n"])
+    if not 1 <= n <= MAX_COMBINED:
+        fail(f"it combines 1 to {MAX_COMBINED} elements, not {n}")
 
     def combined(lists: List) -> Type:
         element = INT if function == "argcombinations" else lists.content

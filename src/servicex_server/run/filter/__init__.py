@@ -5,8 +5,8 @@ Plain numpy and awkward here. May import plan, model, errors; knows nothing of f
 
 from __future__ import annotations
 
-from servicex_server.run.filter.awkward_type import from_awkward
+from servicex_server.run.filter.awkward_type import empty_rows, from_awkward
 from servicex_server.run.filter.bound import MAX_BYTES
 from servicex_server.run.filter.execution import evaluate
 
-__all__ = ["MAX_BYTES", "evaluate", "from_awkward"]
+__all__ = ["MAX_BYTES", "empty_rows", "evaluate", "from_awkward"]
