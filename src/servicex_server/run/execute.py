@@ -24,6 +24,7 @@ from servicex_server.errors import (
     SourceRefused,
     SourceUnavailable,
     TransformError,
+    UnknownName,
 )
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location
@@ -239,6 +240,9 @@ def evaluate_empty(output: BoundOutput, tree: Columns) -> ak.Array:
     Raises:
         QueryTypeError: the query cannot be evaluated on columns of these types.
     """
+    if not output.schema:
+        message = f"the query selects no column of tree {output.tree!r}"
+        raise UnknownName(message)
     columns: Mapping[str, ak.Array] = tree.read(output.columns, 0, 0)
     try:
         return evaluate(output, columns)[:0]

@@ -47,7 +47,7 @@ def toy(tmp_path: Path) -> Path:
         ("nano_dy_rntuple.root", "Events", ["run", "Muon_pt", "HLT_IsoMu24"]),
         ("pfnano_rntuple.root", "Events", ["event", "Jet_pt"]),
         ("treemaker_rntuple.root", "PreSelection", ["Jets", "RunNum", "GenJetsAK8.fCoordinates.fPt"]),
-        ("delphes.root", "Delphes", ["Jet/Jet.PT", "Event/Event.Weight", "Jet_size"]),
+        ("delphes.root", "Delphes", ["Jet/Jet.PT", "Event/Event.Weight", "Jet_size", "Muon/Muon.Particle"]),
     ],
 )
 def test_columns_are_what_uproot_reads(samples: Path, name: str, tree: str, columns: list[str]) -> None:
@@ -61,7 +61,8 @@ def test_columns_are_what_uproot_reads(samples: Path, name: str, tree: str, colu
 
 
 @pytest.mark.parametrize(
-    "name", ["nano_dy.root", "nano_dy_rntuple.root", "treemaker.root", "treemaker_rntuple.root"]
+    "name",
+    ["nano_dy.root", "nano_dy_rntuple.root", "treemaker.root", "treemaker_rntuple.root", "delphes.root"],
 )
 def test_types_and_empty_columns_agree_with_the_data(samples: Path, name: str) -> None:
     with open_root(samples / name) as file:
@@ -70,7 +71,10 @@ def test_types_and_empty_columns_agree_with_the_data(samples: Path, name: str) -
         empty = tree.read(columns, 0, 0)
         for column, array in tree.read(columns, 0, 2).items():
             assert empty[column].type.content == array.type.content
-            assert str(tree.type_of(column)).replace(" ", "") == str(array.type.content).replace(" ", "")
+            plain = (
+                str(ak.without_parameters(array).type.content) if "string" not in str(array.type) else None
+            )
+            assert plain is None or str(tree.type_of(column)).replace(" ", "") == plain.replace(" ", "")
 
 
 def test_types_are_the_plans_types(samples: Path) -> None:
@@ -86,7 +90,9 @@ def test_types_are_the_plans_types(samples: Path) -> None:
 
 def test_what_cannot_be_interpreted_is_of_unknown_type(samples: Path) -> None:
     with open_root(samples / "PHYSLITE_example.root") as file:
-        assert isinstance(file.tree("CollectionTree").type_of("EventInfoAux."), Unknown)
+        tree = file.tree("CollectionTree")
+        assert isinstance(tree.type_of("EventInfoAux."), Unknown)
+        assert isinstance(tree.type_of("METAssoc_AnalysisMET"), Unknown)
     with open_root(samples / "edm4hep.root") as file:
         tree = file.tree(file.tree_names()[0])
         assert {type(tree.type_of(name)) for name in tree.names()} <= {

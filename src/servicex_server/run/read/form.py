@@ -53,3 +53,16 @@ def _to_numbers(form: Any) -> types.Type:
     for size in reversed(form.inner_shape):
         inner = types.List(inner, size)
     return inner
+
+
+def without_hidden(form: Any) -> Any:
+    """The form without the members that uproot reads but leaves out of arrays: their names begin with `@`."""
+    match form:
+        case ak.forms.RecordForm(is_tuple=False):
+            kept = [(name, form.content(name)) for name in form.fields if not name.startswith("@")]
+            return form.copy(
+                contents=[without_hidden(content) for _, content in kept], fields=[name for name, _ in kept]
+            )
+        case ak.forms.ListOffsetForm() | ak.forms.ListForm() | ak.forms.RegularForm():
+            return form.copy(content=without_hidden(form.content))
+    return form

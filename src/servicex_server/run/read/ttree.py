@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import awkward as ak
 
-from servicex_server.errors import UnknownName
+from servicex_server.errors import ResourceExhausted, SourceRefused, SourceUnavailable, UnknownName
 from servicex_server.plan import types
 from servicex_server.run.read.bytes import ByteRange, RangeSource
 from servicex_server.run.read.faults import reading
-from servicex_server.run.read.form import to_type
+from servicex_server.run.read.form import to_type, without_hidden
+
+logger = logging.getLogger(__name__)
 
 
 class TTreeColumns:
@@ -34,10 +37,14 @@ class TTreeColumns:
 
     def type_of(self, name: str) -> types.Type:
         branch = self._find_branch(name)
-        with reading(self._location, self._place(name)):
-            if not _is_readable(branch):
-                return types.Unknown(str(branch.typename))
+        try:
+            branch.interpretation.cache_key  # noqa: B018 (raises for what uproot cannot interpret)
             return to_type(self._form(name))
+        except (SourceUnavailable, SourceRefused, ResourceExhausted):
+            raise
+        except Exception as error:  # noqa: BLE001 (uproot's kinds of 'I cannot' have no common class)
+            logger.debug("%s of %s cannot be read: %s", self._place(name), self._location, error)
+            return types.Unknown(str(branch.typename))
 
     def typename_of(self, name: str) -> str:
         return str(self._find_branch(name).typename)
@@ -81,7 +88,8 @@ class TTreeColumns:
         if form is None:
             branch = self._find_branch(name)
             with reading(self._location, self._place(name)):
-                form = self._forms[name] = branch.interpretation.awkward_form(self._tree.file)
+                form = without_hidden(branch.interpretation.awkward_form(self._tree.file))
+            self._forms[name] = form
         return form
 
     def _find_branch(self, name: str) -> Any:
@@ -113,14 +121,6 @@ def _basket_ranges(leaves: Sequence[Any], start: int, stop: int) -> Iterator[Byt
             # A basket that is embedded in the tree's metadata is in memory already.
             if isinstance(place, tuple):
                 yield int(place[0]), int(place[1])
-
-
-def _is_readable(branch: Any) -> bool:
-    try:
-        branch.interpretation.cache_key  # noqa: B018 (raises for what uproot cannot interpret)
-    except Exception:  # noqa: BLE001 (uproot's kinds of 'I cannot' have no common class)
-        return False
-    return True
 
 
 def _uncompressed_bytes(leaf: Any) -> int:
