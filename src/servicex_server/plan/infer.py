@@ -275,9 +275,8 @@ def positive_axis(value: Type, axis: int) -> int:
     """The axis counted from the outside; negative ones count from the innermost list."""
     depth = depth_of(value)
     if axis >= depth:
-        fail(
-            f"it needs a collection, but each element is one of {describe(leaf_of(value))} (there is no axis {axis})"
-        )
+        leaf = describe(leaf_of(value))
+        fail(f"it needs a collection, but each element is one of {leaf} (there is no axis {axis})")
     if axis < -depth:
         fail(f"there is no axis {axis}: the values have {depth}")
     return axis % depth
