@@ -46,12 +46,8 @@ class LocalServer:
 
     def http(self) -> httpx.Client:
         """A client that is signed in, for what the official client does not show."""
-        client = httpx.Client(base_url=self.url, timeout=30.0)
-        if self.token:
-            answer = client.post("/token/refresh", headers={"Authorization": f"Bearer {self.token}"})
-            answer.raise_for_status()
-            client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        return client
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30.0)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], data_dir: Path, log: Path) -> str:

@@ -23,9 +23,8 @@ async def run_query(wanted: dict[str, Any]) -> dict[str, Any]:
     verb = {"parquet": "parquet", "root-file": "rootfiles"}[wanted["format"]]
     try:
         if wanted.get("uri"):
-            streams = await getattr(files, f"get_data_{verb}_uri_async")(
-                wanted["query"], title=wanted["title"]
-            )
+            ask = getattr(files, f"get_data_{verb}_uri_async")
+            streams = await ask(wanted["query"], title=wanted["title"], as_signed_url=True)
             return {"delivered": [stream.url for stream in streams]}
         paths = await getattr(files, f"get_data_{verb}_async")(wanted["query"], title=wanted["title"])
         return {"delivered": [str(path) for path in paths]}
