@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, text
+
 from service_bench import (
     QUICK,
     USER,
@@ -22,8 +24,6 @@ from service_bench import (
     put,
     succeed,
 )
-from sqlalchemy import Connection, text
-
 from servicex_server.db import request as requests
 from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import RequestState, ResultFormat

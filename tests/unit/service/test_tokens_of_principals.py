@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from service_bench import Bench, new_bench
 
+from service_bench import Bench, new_bench
 from servicex_server.errors import InvalidRequest
 from servicex_server.model.request import Principal
 from servicex_server.service.principal import create_token, find_principal, list_principals, revoke_token
