@@ -68,7 +68,7 @@ def check_equal(schemas: Sequence[Mapping[str, Type]], why: str) -> None:
 
 def ttree_branches(schema: Mapping[str, Type]) -> dict[str, tuple[str, ...]]:
     """Names of the branches that each column becomes in a TTree, without counters."""
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for name, kind in schema.items():
         fields = _flat_fields(kind)
         if not fields:
