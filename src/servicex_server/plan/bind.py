@@ -45,7 +45,17 @@ from servicex_server.plan.plan import (
 )
 from servicex_server.plan.schema import FileSchema, TreeSchema
 from servicex_server.plan.typed import FULL, Builder, Item, Typed
-from servicex_server.plan.types import Bool, List, Number, Record, Type, Unknown, depth_of, leaf_of
+from servicex_server.plan.types import (
+    Bool,
+    List,
+    Number,
+    Record,
+    Type,
+    Unknown,
+    depth_of,
+    leaf_of,
+    strip_option,
+)
 
 MAX_ALIAS_CHAIN = 50
 
@@ -433,7 +443,8 @@ class _TreeBinder:
     def output(self, value: Typed, output_tree: str) -> BoundOutput:
         """The expression as the output that it gives, one expression per named column."""
         rows = value.type
-        record = rows.content if isinstance(rows, List) else rows
+        # The extreme of a whole file is one row that is there, or no row where the file has none.
+        record = rows.content if isinstance(rows, List) else strip_option(rows)
         if isinstance(record, Record):
             if isinstance(rows, List):
                 fields = [self._build.project(value, name) for name in record.names]

@@ -40,7 +40,7 @@ from servicex_server.model.unit import (
 from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
 from servicex_server.plan.plan import BoundOutput, BoundPlan, Plan
-from servicex_server.run.filter import evaluate
+from servicex_server.run.filter import empty_rows, evaluate
 from servicex_server.run.read.chunk import CHUNK_BYTES, entry_ranges
 from servicex_server.run.read.root import Columns, RootFile
 from servicex_server.run.write.canonical import schema_of
@@ -243,6 +243,9 @@ def evaluate_empty(output: BoundOutput, tree: Columns) -> ak.Array:
     if not output.schema:
         message = f"the query selects no column of tree {output.tree!r}"
         raise UnknownName(message)
+    if not output.is_chunkable:
+        # A query over all rows of a file (its first, say) may rightly fail where there are none.
+        return empty_rows(output)
     columns: Mapping[str, ak.Array] = tree.read(output.columns, 0, 0)
     try:
         return evaluate(output, columns)[:0]

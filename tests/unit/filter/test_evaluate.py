@@ -125,7 +125,7 @@ def test_no_rows_have_the_type_of_some(query: str) -> None:
 
 
 def test_an_extreme_of_no_rows_is_one_missing_row() -> None:
-    assert run(bound(".Select(lambda e: e.met).Max()"), 0).to_list() == [None]
+    assert run(bound(".Select(lambda e: e.met).Max()"), 0).to_list() == []
     assert (
         run(bound_raw(expressions="met - max(met, axis=None)"), 0)["met - max(met, axis=None)"].to_list()
         == []

@@ -278,7 +278,7 @@ _CALLS: Mapping[str, Callable[[Call, list[Value]], Value]] = {
 
 
 def _as_rows(value: Value, output: BoundOutput) -> ak.Array:
-    """An array of rows; a single value for the whole file becomes one row."""
+    """An array of rows: a single value for the whole file is one row, the extreme of no rows is none."""
     if isinstance(value, ak.Array):
         return value
     if isinstance(value, ak.Record):
@@ -290,9 +290,8 @@ def _as_rows(value: Value, output: BoundOutput) -> ak.Array:
     (column,) = output.schema.values()
     dtype = _dtype_of(column)
     if isinstance(value, np.ma.MaskedArray):
-        return ak.mask(ak.Array(np.zeros(1, dtype)), np.array([False]))
-    rows = ak.Array([value]) if dtype is None else ak.Array(np.array([value], dtype))
-    return ak.mask(rows, np.array([True])) if strip_option(column) != column else rows
+        return ak.Array(np.empty(0, dtype))
+    return ak.Array([value]) if dtype is None else ak.Array(np.array([value], dtype))
 
 
 def _dtype_of(column: Type) -> str | None:
