@@ -18,6 +18,15 @@ BYTE_ORDERED = sa.String(1024).with_variant(sa.String(1024, collation="C"), "pos
 
 def upgrade() -> None:
     """Creates every table."""
+    _create_dataset()
+    _create_principal()
+    _create_dataset_file()
+    _create_request()
+    _create_attempt()
+    _create_file_result()
+
+
+def _create_dataset() -> None:
     op.create_table(
         "dataset",
         sa.Column("id", KEY, nullable=False),
@@ -40,6 +49,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("is_stale = 0"),
         postgresql_where=sa.text("NOT is_stale"),
     )
+
+
+def _create_principal() -> None:
     op.create_table(
         "principal",
         sa.Column("id", KEY, nullable=False),
@@ -51,6 +63,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_principal_name")),
         sa.UniqueConstraint("token_sha256", name=op.f("uq_principal_token_sha256")),
     )
+
+
+def _create_dataset_file() -> None:
     op.create_table(
         "dataset_file",
         sa.Column("id", KEY, nullable=False),
@@ -69,6 +84,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dataset_file")),
         sa.UniqueConstraint("dataset_id", "position", name=op.f("uq_dataset_file_dataset_id_position")),
     )
+
+
+def _create_request() -> None:
     op.create_table(
         "request",
         sa.Column("number", KEY, nullable=False),
@@ -127,6 +145,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("finish_time IS NULL"),
         postgresql_where=sa.text("finish_time IS NULL"),
     )
+
+
+def _create_attempt() -> None:
     op.create_table(
         "attempt",
         sa.Column("number", KEY, nullable=False),
@@ -156,6 +177,9 @@ def upgrade() -> None:
             name=op.f("uq_attempt_request_number_file_id_entry_start_attempt"),
         ),
     )
+
+
+def _create_file_result() -> None:
     op.create_table(
         "file_result",
         sa.Column("number", KEY, nullable=False),
