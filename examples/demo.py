@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import uproot
 from servicex import Sample, ServiceXSpec, dataset, deliver, query
 
-from local_server import LocalServer, local_server
+from local_server import LocalServer, local_server, stop_on_sigterm
 from toy_sample import generate
 
 mpl.use("Agg")
@@ -207,6 +207,7 @@ def print_statistics(server: LocalServer) -> None:
 
 def main() -> int:
     """Run the demonstration; return the exit code."""
+    stop_on_sigterm()
     samples = (CACHE / "samples").resolve()
     toys = CACHE / "demo" / "toy"
     print("preparing the samples ...", flush=True)
@@ -226,9 +227,9 @@ def main() -> int:
         return 1
     draw_mass(delivered["toy Drell-Yan"], PICTURE)
     print(f"\nthe Z peak is in {PICTURE.name}. To go on:")
-    print("  .venv/bin/servicex-server up                  # start a server in the folder with your files")
+    print("  .venv/bin/servicex-server up                    # a server for the files below this folder")
     print("  cp servicex-data/servicex.yaml ~/servicex.yaml  # where the official client looks")
-    print("  examples/quickstart.ipynb                     # the same questions in a notebook")
+    print("  examples/quickstart.ipynb                       # the same questions as a notebook")
     return 0
 
 

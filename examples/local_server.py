@@ -80,6 +80,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
+def stop_on_sigterm() -> None:
+    """Let SIGTERM end the script as Ctrl-C does, so that its server is stopped too."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 @contextmanager
 def local_server(
     data_dir: Path,
