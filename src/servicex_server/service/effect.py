@@ -31,6 +31,8 @@ async def act(services: Services, request_id: RequestId, effects: Iterable[Effec
                 services.backlog.add_files(request_id)
             case ForgetFailures() | SetFinishTime():
                 services.backlog.drop(request_id)
+                if isinstance(effect, SetFinishTime):
+                    logger.info("request.ended: %s after %s", request_id, effect.cause)
             case DropWork():
                 await services.queue.cancel(request_id)
             case NotifyWaiters():

@@ -95,6 +95,10 @@ async def _receive(
 
 
 async def _record(services: Services, reports: Sequence[Report]) -> None:
+    for report in reports:
+        if isinstance(report, FileFailed):
+            why = f"{report.failure.reason.value}: {report.failure.message}"
+            logger.info("file.failed: attempt %d of request %s, %s", report.attempt, report.request_id, why)
     observed = await _look_up(services, reports)
     recorded = await services.db.write(record, observed, services.limits.max_attempts, services.clock())
     await _follow_up(services, recorded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 import secrets
 import uuid
@@ -26,6 +27,8 @@ from servicex_server.service.effect import act
 from servicex_server.service.limits import Limits
 from servicex_server.service.read import wait_for
 from servicex_server.source import policy
+
+logger = logging.getLogger(__name__)
 
 _DID = re.compile(r"(\w+)://(.*)", re.DOTALL)
 _DEFAULT_SCHEME = "rucio"
@@ -59,6 +62,10 @@ async def submit(services: Services, principal: Principal, submission: Submissio
     with_preflight = services.limits.preflight_files > 0
     effects = await services.db.write(_store, new, inputs, with_preflight=with_preflight)
     await act(services, new.id, effects)
+    logger.info(
+        "request.submitted: %s of %s, %d files, %s to %s",
+        *(new.id, principal.name, len(inputs.paths), submission.codegen, submission.result_format.value),
+    )
     if with_preflight and services.limits.preflight_wait_s > 0:
         await _await_preflight(services, new.id)
     return new.id
