@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,11 @@ from servicex_server.run.read.ttree import TTreeColumns
 from servicex_server.source.protocol import ByteSource
 
 Columns = TTreeColumns | RNTupleColumns
+
+_HEADER_BYTES = 64
+_END_OF_FEND = 20
+_LARGE_FILE = 1_000_000
+"""Versions from here on have 64-bit addresses: https://root.cern.ch/doc/master/classTFile.html"""
 
 _TTREES = ("TTree", "TNtuple", "TNtupleD", "TChain")
 _RNTUPLES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
@@ -42,20 +48,19 @@ class RootFile:
     def _open(self) -> Any:
         location = self._bytes.location
         size_bytes = self._bytes.size_bytes
-        magic = self._bytes.read_ranges([(0, min(4, size_bytes))])[0]
-        if magic != b"root":
-            what = "it is empty" if not size_bytes else f"it begins with {magic!r}"
+        header = self._bytes.read_ranges([(0, min(_HEADER_BYTES, size_bytes))])[0]
+        if header[:4] != b"root":
+            what = "it is empty" if not size_bytes else f"it begins with {header[:4]!r}"
             message = f"{location} is not a ROOT file: {what}"
             raise SourceCorrupt(message)
-        with reading(location, "the file's directory"):
-            directory = uproot.open(
-                {location: None}, handler=RangeSource, byte_source=self._bytes, array_cache=None
-            )
-            end = int(directory.file.fEND)
+        end = _end_of_file(header)
         if end > size_bytes:
             message = f"{location} is truncated: it should have {end} bytes and has {size_bytes}"
             raise SourceCorrupt(message)
-        return directory
+        with reading(location, "the file's directory"):
+            return uproot.open(
+                {location: None}, handler=RangeSource, byte_source=self._bytes, array_cache=None
+            )
 
     @property
     def location(self) -> str:
@@ -112,3 +117,12 @@ class RootFile:
         _trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _end_of_file(header: bytes) -> int:
+    """The position after the file's last byte (fEND), as its header says."""
+    if len(header) < _END_OF_FEND:
+        return _END_OF_FEND
+    (version,) = struct.unpack_from(">i", header, 4)
+    (end,) = struct.unpack_from(">q" if version >= _LARGE_FILE else ">i", header, 12)
+    return int(end)
