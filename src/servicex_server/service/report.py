@@ -97,7 +97,8 @@ async def _receive(
 async def _record(services: Services, reports: Sequence[Report]) -> None:
     for report in reports:
         if isinstance(report, FileFailed):
-            why = f"{report.failure.reason.value}: {report.failure.message}"
+            # A worker's words may hold anything; quoted they fit on one line of any log.
+            why = f"{report.failure.reason.value}: {report.failure.message[:1000]!r}"
             logger.info("file.failed: attempt %d of request %s, %s", report.attempt, report.request_id, why)
     observed = await _look_up(services, reports)
     recorded = await services.db.write(record, observed, services.limits.max_attempts, services.clock())

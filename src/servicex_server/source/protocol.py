@@ -28,7 +28,7 @@ class ByteSource(Protocol):
         """How many bytes were fetched so far."""
         ...
 
-    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes of each `[start, stop)`, in the order asked.
 
         Raises:

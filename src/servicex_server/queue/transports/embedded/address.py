@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import struct
+from asyncio.trsock import TransportSocket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ def dial(path: Path) -> socket.socket:
     return connection
 
 
-def is_ours(connection: socket.socket) -> bool:
+def is_ours(connection: socket.socket | TransportSocket) -> bool:
     """Whether the process at the other end runs as the same user, by the kernel's word.
 
     So a socket that somebody put into a shared folder can neither feed us nor be fed.
