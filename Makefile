@@ -5,7 +5,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .cache/stamps
-PYTEST := $(BIN)/python -m pytest
+# typeguard checks annotations at run time; the interop and system tests mostly wait, so two at a time.
+PYTEST := $(BIN)/python -m pytest --typeguard-packages=servicex_server -n 2 --dist loadfile
 
 # --- doors -----------------------------------------------------------------------------------------------------
 
