@@ -95,8 +95,8 @@ class DataDir:
 
     def write_client_config(self, url: str, token: str | None) -> None:
         """Writes the file that the official client reads; with mode 0600, since it carries the token."""
-        endpoint = {"endpoint": url, "name": "local"} | ({"token": token} if token else {})
-        content = {"api_endpoints": [endpoint], "default_endpoint": "local"}
+        endpoint = {"endpoint": url, "name": "servicex"} | ({"token": token} if token else {})
+        content = {"api_endpoints": [endpoint], "default_endpoint": "servicex"}
         _write_private(self.client_config, yaml.safe_dump(content, sort_keys=False))
 
     def write_url(self, url: str) -> None:

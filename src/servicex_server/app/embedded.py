@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ def run(settings: Settings) -> int:
         ConfigurationError: something stands in the way of starting; the text says what to do.
     """
     logs.configure(settings.log_level, as_json=settings.log_format == "json")
+    _check_roots(settings)
     data = DataDir(settings.data_dir)
     data.create()
     with data.locked(), _listen(settings) as listener:
@@ -45,6 +47,13 @@ def run(settings: Settings) -> int:
             raise group.exceptions[0] from None
         finally:
             data.clear_url()
+
+
+def _check_roots(settings: Settings) -> None:
+    for root in settings.local_roots:
+        if not root.is_dir() or not os.access(root, os.R_OK | os.X_OK):
+            message = f"the local root {root} is not a folder you may read; name others with --local-root"
+            raise ConfigurationError(message)
 
 
 def upgrade_database(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -141,10 +142,18 @@ def load(config: Path | None = None, **flags: object) -> Settings:
     try:
         return Settings(**({"_file": _read(config)} | given))  # type: ignore[arg-type]  # checked by pydantic
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        known = ", ".join(sorted(Settings.model_fields))
-        message = f"settings are wrong: {wrong} (settings: {known})"
+        wrong = "; ".join(
+            _explain(str(e["loc"][0]) if e["loc"] else "", e["type"], e["msg"]) for e in error.errors()
+        )
+        message = f"settings are wrong: {wrong}; `servicex-server config docs` lists them all"
         raise ConfigurationError(message) from error
+
+
+def _explain(name: str, kind: str, problem: str) -> str:
+    if kind != "extra_forbidden":
+        return f"{name}: {problem}"
+    nearest = difflib.get_close_matches(name, Settings.model_fields, n=3)
+    return f"there is no {name!r}" + (f", do you mean {' or '.join(nearest)}?" if nearest else "")
 
 
 def _read(config: Path | None) -> dict[str, object]:
@@ -153,7 +162,8 @@ def _read(config: Path | None) -> dict[str, object]:
     try:
         content = yaml.safe_load(config.read_text())
     except (OSError, yaml.YAMLError) as error:
-        message = f"cannot read the configuration file {config}: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        message = f"cannot read the configuration file {config}: {why}"
         raise ConfigurationError(message) from error
     if content is None:
         return {}

@@ -11,15 +11,16 @@ from servicex_server.app.datadir import DataDir
 from servicex_server.app.settings import Settings
 from servicex_server.db import schema
 from servicex_server.db.session import Database
-from servicex_server.errors import NotFound
+from servicex_server.errors import ConfigurationError, NotFound
 from servicex_server.service import principal
 
 T = TypeVar("T")
 
 
-def issue(settings: Settings, name: str, *, is_admin: bool) -> str:
-    """A new token for `name`; an older one of the same name stops working."""
-    return _with_database(settings, lambda db: principal.create_token(db, name, is_admin=is_admin))
+def issue(settings: Settings, name: str, *, is_admin: bool) -> tuple[str, str | None]:
+    """A new token for `name`, whose older one stops working, and the server's URL if it is known."""
+    token = _with_database(settings, lambda db: principal.create_token(db, name, is_admin=is_admin))
+    return token, DataDir(settings.data_dir).read_url()
 
 
 def revoke(settings: Settings, name: str) -> None:
@@ -54,7 +55,9 @@ def owner_name() -> str:
 
 def _with_database(settings: Settings, task: Callable[[Database], Awaitable[T]]) -> T:
     data = DataDir(settings.data_dir)
-    data.create()
+    if not data.database.exists():
+        message = f"no server has run on the data folder {data.path} yet; name another with --data-dir"
+        raise ConfigurationError(message)
     schema.upgrade(data.database_url)
 
     async def perform() -> T:

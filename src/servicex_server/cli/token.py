@@ -24,7 +24,10 @@ def create(
     settings = load_settings(config, data_dir=data_dir)
     from servicex_server.app.tokens import issue  # noqa: PLC0415  keeps --help quick
 
-    typer.echo(issue(settings, name, is_admin=admin))
+    token, url = issue(settings, name, is_admin=admin)
+    typer.echo(token)
+    where = url or "the server's URL"
+    typer.echo(f"{name} puts it into servicex.yaml as the `token` of the endpoint {where}", err=True)
 
 
 @token_app.command()
