@@ -144,7 +144,7 @@ def draw_mass(files: Sequence[str], picture: Path) -> None:
         ms=2.5,
         lw=0.8,
         color="black",
-        label=f"{len(masses):,} pairs",
+        label=f"{counts.sum():,} pairs",
     )
     axes.set(
         yscale="log",
@@ -171,8 +171,10 @@ def compare_rows(questions: Sequence[Question], delivered: Mapping[str, Sequence
         n_rows = sum(pq.ParquetFile(file).metadata.num_rows for file in files)
         good = n_rows == question.n_expected and len(files) == len(question.files)
         agree &= good
-        verdict = "as uproot counts" if good else f"WRONG: uproot counts {question.n_expected:,}"
-        print(f"  {question.title:<15} {len(files)} files, {n_rows:>9,} rows, {verdict}")
+        verdict = "as many as uproot selects" if good else f"WRONG: uproot selects {question.n_expected:,}"
+        print(
+            f"  {question.title:<15} {len(files)} file{'s' * (len(files) != 1)}, {n_rows:>9,} rows, {verdict}"
+        )
     return agree
 
 
@@ -185,7 +187,8 @@ def print_statistics(server: LocalServer) -> None:
     """Print what the server itself says about the requests it has just served."""
     heads = ("sample", "files", "events in", "events out", "bytes read", "delivered", "server s")
     widths = (15, 5, 10, 10, 11, 10, 8)
-    print("\n" + "  ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
+    print("\nserver s: from submit to the last file, all samples at once and the workers just started")
+    print("  ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
     with server.http() as http:
         requests = http.get("/servicex/transformation").raise_for_status().json()["requests"]
         for request in sorted(requests, key=lambda entry: str(entry["title"])):
@@ -227,9 +230,9 @@ def main() -> int:
         return 1
     draw_mass(delivered["toy Drell-Yan"], PICTURE)
     print(f"\nthe Z peak is in {PICTURE.name}. To go on:")
-    print("  .venv/bin/servicex-server up                    # a server for the files below this folder")
-    print("  cp servicex-data/servicex.yaml ~/servicex.yaml  # where the official client looks")
-    print("  examples/quickstart.ipynb                       # the same questions as a notebook")
+    print("  .venv/bin/servicex-server up                       # a server for the files below this folder")
+    print("  cp -n servicex-data/servicex.yaml ~/servicex.yaml  # where the official client looks")
+    print("  examples/quickstart.ipynb                          # the same questions as a notebook")
     return 0
 
 
