@@ -35,7 +35,9 @@ def inputs(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     data_dir = tmp_path_factory.mktemp("server") / "data"
-    with ServerProcess(data_dir, ("--workers", "2", "--local-root", str(inputs))) as running:
+    # However busy the machine, a misspelt name is found before the submit is answered.
+    environment = {"SERVICEX_PREFLIGHT_WAIT_S": "200"}
+    with ServerProcess(data_dir, ("--workers", "2", "--local-root", str(inputs)), environment) as running:
         yield running
 
 
