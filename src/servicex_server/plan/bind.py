@@ -18,7 +18,6 @@ from servicex_server.plan.ir import (
     Broadcast,
     Call,
     Choice,
-    Column,
     Expr,
     Field,
     FieldAt,
@@ -31,6 +30,7 @@ from servicex_server.plan.ir import (
     Zip,
     in_order,
 )
+from servicex_server.plan.optimize import optimize
 from servicex_server.plan.plan import (
     DEFAULT_OUTPUT_TREE,
     TREENAME_COLUMN,
@@ -42,6 +42,7 @@ from servicex_server.plan.plan import (
     ExpressionQuery,
     Formula,
     Plan,
+    columns_in,
 )
 from servicex_server.plan.schema import FileSchema, TreeSchema
 from servicex_server.plan.typed import FULL, Builder, Item, Typed
@@ -452,24 +453,17 @@ class _TreeBinder:
             schema: dict[str, Type] = dict(record.fields)
         else:
             schema = {UNNAMED_COLUMN: record}
+        value = optimize(value, self._build)
         nodes = in_order(value.expr)
         return BoundOutput(
             tree=self._tree.name,
             output_tree=output_tree,
-            columns=_columns_in(nodes),
-            selection_columns=self._selection_columns(nodes),
+            columns=columns_in(nodes),
+            row_conditions=tuple(dict.fromkeys(filter(None, map(self._build.row_condition, nodes)))),
             expression=value.expr,
             schema=schema,
             is_chunkable=isinstance(rows, List) and all(map(self._is_rowwise, nodes)),
         )
-
-    def _selection_columns(self, nodes: Iterable[Expr]) -> tuple[str, ...]:
-        predicates = [
-            node.predicate
-            for node in nodes
-            if isinstance(node, Mask) and depth_of(self._build.of(node.predicate).type) == 1
-        ]
-        return _columns_in(in_order(*predicates))
 
     def _is_rowwise(self, node: Expr) -> bool:
         """Whether the node's value for some rows depends on these rows alone."""
@@ -488,10 +482,6 @@ class _TreeBinder:
 
 
 _ROWWISE_ON_ROWS = frozenset({"is_none", "singletons", "fill_none", "drop_none", "flatten"})
-
-
-def _columns_in(nodes: Iterable[Expr]) -> tuple[str, ...]:
-    return tuple(node.name for node in nodes if isinstance(node, Column))
 
 
 def _short(name: str) -> str:

@@ -11,8 +11,9 @@ import qastle
 
 from servicex_server.errors import QueryError, QuerySyntaxError, QueryTypeError, UnknownName, UnsupportedQuery
 from servicex_server.plan.bind import bind
+from servicex_server.plan.ir import in_order
 from servicex_server.plan.parse import parse
-from servicex_server.plan.plan import BoundOutput, BoundPlan
+from servicex_server.plan.plan import BoundOutput, BoundPlan, columns_in
 from servicex_server.plan.schema import MemoryFile, MemoryTree
 from servicex_server.plan.types import Bool, List, Number, Option, Record, String, Type, Unknown
 
@@ -104,7 +105,7 @@ def test_knows_the_columns_of_the_result(query: str, schema: dict[str, Type]) ->
 def test_knows_what_to_read(query: str, columns: set[str], selecting: set[str], is_chunkable: bool) -> None:
     output = bind_func_adl(query)
     assert set(output.columns) == columns
-    assert set(output.selection_columns) == selecting
+    assert set(columns_in(in_order(*output.row_conditions))) == selecting
     assert output.is_chunkable == is_chunkable
 
 
@@ -272,7 +273,7 @@ def test_knows_the_columns_of_a_sub_query(entry: dict[str, Any], schema: dict[st
 
 def test_the_cut_decides_the_selection() -> None:
     output = raw(expressions="MET_pt", cut="(nMuon > 1) & any(Muon_pt > 5)")
-    assert set(output.selection_columns) == {"nMuon", "Muon_pt"}
+    assert set(columns_in(in_order(*output.row_conditions))) == {"nMuon", "Muon_pt"}
     assert set(output.columns) == {"nMuon", "Muon_pt", "MET_pt"}
 
 
