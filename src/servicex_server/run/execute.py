@@ -214,7 +214,7 @@ def _write_output(
     for start, stop in _ranges(output, tree, span, chunk_bytes):
         rows = evaluate(output, tree.read(output.columns, start, stop))
         n_out += len(rows)
-        writer.write(rows)
+        writer.write(writer.encode(rows))
     return n_out
 
 

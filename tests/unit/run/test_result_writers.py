@@ -67,7 +67,7 @@ def write(
     with new_result(path, result_format) as writer:
         writer.begin(output or bound_output(schema_of(chunks[0])), chunks[0][:0])
         for chunk in chunks:
-            writer.write(chunk)
+            writer.write(writer.encode(chunk))
 
 
 def read_tree(path: Path, tree: str = "servicex") -> ak.Array:
@@ -200,7 +200,7 @@ def test_parquet_puts_all_trees_into_one_table_with_their_names(tmp_path: Path) 
     with new_result(tmp_path / "out", PARQUET) as writer:
         for name in ("one", "two"):
             writer.begin(bound_output(schema_of(array), name, "treename"), array[:0])
-            writer.write(array)
+            writer.write(writer.encode(array))
     found = ak.from_parquet(tmp_path / "out")
     assert ak.to_list(found.treename) == ["one"] * 3 + ["two"] * 3
     # The official way of adding the column:
@@ -224,7 +224,7 @@ def test_results_of_one_tree_name_are_appended(result_format: ResultFormat, tmp_
     with new_result(tmp_path / "out", result_format) as writer:
         for name in ("one", "two", "one"):
             writer.begin(bound_output(schema_of(array), name), array[:0])
-            writer.write(array)
+            writer.write(writer.encode(array))
     assert len(read_tree(tmp_path / "out", "one")) == 6
     assert len(read_tree(tmp_path / "out", "two")) == 3
 

@@ -14,6 +14,7 @@ from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.run.write.canonical import schema_of, to_canonical
 from servicex_server.run.write.fit import check_columns
+from servicex_server.run.write.protocol import Encoded
 
 ROW_GROUP_BYTES = 32 * 1024 * 1024
 """Chunks are gathered until they hold so many bytes in memory: tiny row groups are slow to read."""
@@ -51,13 +52,16 @@ class ParquetWriter:
             )
             raise FormatError(message)
 
-    def write(self, rows: ak.Array) -> None:
+    def encode(self, rows: ak.Array) -> Encoded:
         table = self._to_table(rows)
         if not table.schema.equals(self._schema):
             message = f"a chunk has another schema than the first: {table.schema} instead of {self._schema}"
             raise TypeError(message)
-        self._waiting.append(table)
-        self._waiting_bytes += table.nbytes
+        return Encoded(len(rows), table.nbytes, table)
+
+    def write(self, encoded: Encoded) -> None:
+        self._waiting.append(encoded.content)
+        self._waiting_bytes += encoded.n_bytes
         if self._waiting_bytes >= ROW_GROUP_BYTES:
             self._flush()
 

@@ -15,6 +15,7 @@ from servicex_server.plan.plan import UNNAMED_COLUMN, BoundOutput
 from servicex_server.plan.types import Type
 from servicex_server.run.write.canonical import columns_of, schema_of, to_canonical
 from servicex_server.run.write.fit import ROOT_UNNAMED_BRANCH, check_columns, check_equal, ttree_branches
+from servicex_server.run.write.protocol import Encoded
 
 
 class RootWriter:
@@ -51,11 +52,15 @@ class RootWriter:
             message = f"{self._format.value} cannot hold {', '.join(columns)}: {error}"
             raise FormatError(message) from error
 
-    def write(self, rows: ak.Array) -> None:
-        if not len(rows):
-            return
+    def encode(self, rows: ak.Array) -> Encoded:
         columns = self._named(rows)
-        self._tree.extend(_record(columns) if self._format is ResultFormat.ROOT_RNTUPLE else dict(columns))
+        n_bytes = sum(array.nbytes for array in columns.values())
+        content = _record(columns) if self._format is ResultFormat.ROOT_RNTUPLE else columns
+        return Encoded(len(rows), n_bytes, content)
+
+    def write(self, encoded: Encoded) -> None:
+        if encoded.n_rows:
+            self._tree.extend(encoded.content)
 
     def _named(self, rows: ak.Array) -> dict[str, ak.Array]:
         columns = dict(columns_of(to_canonical(rows)))
