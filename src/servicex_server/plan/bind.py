@@ -459,11 +459,16 @@ class _TreeBinder:
             tree=self._tree.name,
             output_tree=output_tree,
             columns=columns_in(nodes),
-            row_conditions=tuple(dict.fromkeys(filter(None, map(self._build.row_condition, nodes)))),
+            row_conditions=self._row_conditions(nodes),
             expression=value.expr,
             schema=schema,
             is_chunkable=isinstance(rows, List) and all(map(self._is_rowwise, nodes)),
         )
+
+    def _row_conditions(self, nodes: Iterable[Expr]) -> tuple[Expr, ...]:
+        """Conditions on the rows of the tree, not on what became rows later: the elements of lists, say."""
+        found = dict.fromkeys(filter(None, map(self._build.row_condition, nodes)))
+        return tuple(node for node in found if not any(map(_makes_rows, in_order(node))))
 
     def _is_rowwise(self, node: Expr) -> bool:
         """Whether the node's value for some rows depends on these rows alone."""
@@ -482,6 +487,17 @@ class _TreeBinder:
 
 
 _ROWWISE_ON_ROWS = frozenset({"is_none", "singletons", "fill_none", "drop_none", "flatten"})
+
+
+def _makes_rows(node: Expr) -> bool:
+    """Whether the node's rows are others than those of its parts, and not because of a condition."""
+    match node:
+        case Call(function=("flatten" | "drop_none"), options=options):
+            return dict(options).get("axis", 1) in {0, 1, None}
+        case Index(items=(first, *_)):
+            return first != FULL
+        case _:
+            return False
 
 
 def _short(name: str) -> str:

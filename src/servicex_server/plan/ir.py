@@ -213,7 +213,7 @@ def replace_parts(node: E, parts: Mapping[Expr, Expr]) -> E:
         for name in _field_names(type(node))
         if (new := _replaced(old := getattr(node, name), parts)) is not old
     }
-    return replace(node, **changed) if changed else node
+    return replace(node, **changed) if changed else node  # type: ignore[arg-type]  # of the fields' own types
 
 
 def _replaced(value: object, parts: Mapping[Expr, Expr]) -> object:

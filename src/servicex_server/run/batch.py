@@ -21,12 +21,14 @@ def transform_files(
     output: str | Path,
     tree_name: str | None = None,
     max_events: int | None = None,
+    n_threads: int = 1,
 ) -> Iterator[TransformSummary]:
     """Runs the query over one file after the other, with the caller's own rights.
 
     Args:
         output: the result file; with several files, or if it is a folder already, the folder that gets
             one result per file, named as the server names them.
+        n_threads: threads to work with.
 
     Yields:
         What became of each file, as soon as its result is there.
@@ -50,6 +52,7 @@ def transform_files(
                 policy=CALLERS_OWN,
                 tree_name=tree_name,
                 max_events=max_events,
+                n_threads=n_threads,
             )
         except ServicexError as error:
             if len(files) > 1 and show_location(file) not in error.message:

@@ -6,25 +6,21 @@ import functools
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import awkward as ak
 
 from servicex_server.errors import (
     AttemptTimedOut,
     FormatError,
     InvalidRequest,
     QueryError,
-    QueryTypeError,
     ResourceExhausted,
     ServicexError,
     SourceCorrupt,
     SourceRefused,
     SourceUnavailable,
     TransformError,
-    UnknownName,
 )
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location
@@ -39,14 +35,13 @@ from servicex_server.model.unit import (
 )
 from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
-from servicex_server.plan.plan import BoundOutput, BoundPlan, Plan
-from servicex_server.run.filter import empty_rows, evaluate
-from servicex_server.run.read.chunk import CHUNK_BYTES, entry_ranges
-from servicex_server.run.read.root import Columns, RootFile
+from servicex_server.plan.plan import BoundPlan, Plan
+from servicex_server.run.read.chunk import CHUNK_BYTES
+from servicex_server.run.read.root import RootFile
+from servicex_server.run.table import Tally, evaluate_empty, write_table
 from servicex_server.run.write.canonical import schema_of
 from servicex_server.run.write.fit import check_columns, check_format
 from servicex_server.run.write.open import new_result
-from servicex_server.run.write.protocol import Writer
 from servicex_server.source.open import open_source
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
@@ -127,6 +122,7 @@ def transform_file(
     max_events: int | None = None,
     limits: SourceLimits | None = None,
     chunk_bytes: int = CHUNK_BYTES,
+    n_threads: int = 1,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -135,6 +131,8 @@ def transform_file(
         tree_name: the tree, for query languages whose text need not name one.
         entry_start, entry_stop: entries of each tree to look at.
         max_events: look at no more than so many entries of each tree.
+        chunk_bytes: uncompressed bytes of the columns to work on at once, per thread.
+        n_threads: threads to work with.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
@@ -148,19 +146,20 @@ def transform_file(
     for replica in replicas:
         try:
             with RootFile(open_source(replica, policy, limits)) as file:
-                n_in, n_out = _transform(
+                tally = _transform(
                     file,
                     plan,
                     result_format=result_format,
                     path=output,
                     entries=entries,
                     chunk_bytes=chunk_bytes,
+                    n_threads=n_threads,
                 )
                 return TransformSummary(
                     path=output,
                     location=show_location(replica),
-                    n_events_in=n_in,
-                    n_events_out=n_out,
+                    n_events_in=tally.n_in,
+                    n_events_out=tally.n_out,
                     bytes_read=file.bytes_read,
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
@@ -191,74 +190,29 @@ def _transform(
     path: Path,
     entries: EntryRange,
     chunk_bytes: int,
-) -> tuple[int, int]:
+    n_threads: int,
+) -> Tally:
     bound = bind(plan, file)
     check_format(bound, result_format)
-    n_in = n_out = 0
+    total = Tally()
     with new_result(path, result_format) as writer:
         for output in bound.outputs:
             tree = file.tree(output.tree)
-            n_out += _write_output(writer, output, tree, entries.within(tree.n_entries), chunk_bytes)
+            span = entries.within(tree.n_entries)
+            total.add(write_table(writer, output, tree, span, chunk_bytes=chunk_bytes, n_threads=n_threads))
         writer.copy(file.directory, bound.copied_objects)
-    for name in {output.tree for output in bound.outputs}:
-        start, stop = entries.within(file.tree(name).n_entries)
-        n_in += stop - start
-    return n_in, n_out
-
-
-def _write_output(
-    writer: Writer, output: BoundOutput, tree: Columns, span: tuple[int, int], chunk_bytes: int
-) -> int:
-    n_out = 0
-    writer.begin(output, evaluate_empty(output, tree))
-    for start, stop in _ranges(output, tree, span, chunk_bytes):
-        rows = evaluate(output, tree.read(output.columns, start, stop))
-        n_out += len(rows)
-        writer.write(writer.encode(rows))
-    return n_out
-
-
-def _ranges(
-    output: BoundOutput, tree: Columns, span: tuple[int, int], chunk_bytes: int
-) -> Iterator[tuple[int, int]]:
-    start, stop = span
-    if not output.is_chunkable:
-        yield start, stop
-        return
-    yield from entry_ranges(
-        start,
-        stop,
-        boundaries=tree.boundaries(output.columns),
-        bytes_per_entry=tree.n_bytes(output.columns) / max(1, tree.n_entries),
-        chunk_bytes=chunk_bytes,
-    )
-
-
-def evaluate_empty(output: BoundOutput, tree: Columns) -> ak.Array:
-    """The output for no entries, cut to no rows: tells the types of the result's columns.
-
-    Raises:
-        QueryTypeError: the query cannot be evaluated on columns of these types.
-    """
-    if not output.schema:
-        message = f"the query selects no column of tree {output.tree!r}"
-        raise UnknownName(message)
-    if not output.is_chunkable:
-        # A query over all rows of a file (its first, say) may rightly fail where there are none.
-        return empty_rows(output)
-    columns: Mapping[str, ak.Array] = tree.read(output.columns, 0, 0)
-    try:
-        return evaluate(output, columns)[:0]
-    except ServicexError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        message = f"the query does not fit the types in tree {output.tree!r}: {reason}"
-        raise QueryTypeError(message) from error
+    # Several tables may be made of one tree, whose entries count once.
+    spans = [entries.within(file.tree(name).n_entries) for name in {output.tree for output in bound.outputs}]
+    total.n_in = sum(stop - start for start, stop in spans)
+    return total
 
 
 def transform_unit(
-    unit: TransformUnit, store: Store, policy: SourcePolicy, limits: SourceLimits | None = None
+    unit: TransformUnit,
+    store: Store,
+    policy: SourcePolicy,
+    limits: SourceLimits | None = None,
+    n_threads: int = 1,
 ) -> FileDone | FileFailed:
     """Transforms a file and puts the result into the store; a failure is an outcome, not an exception."""
     started = time.monotonic()
@@ -275,6 +229,7 @@ def transform_unit(
             entry_start=unit.entry_start,
             entry_stop=unit.entry_stop,
             limits=limits,
+            n_threads=n_threads,
         )
         stored = store.put_file(unit.store_key, path)
     except Exception as error:  # whatever happens, the request must hear of it

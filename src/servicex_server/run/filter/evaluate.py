@@ -33,10 +33,14 @@ class Evaluation:
     Attributes:
         rows: records with the output columns as fields, or a bare array without field names.
         n_passed: for each of the output's row conditions, how many rows passed it and those before.
+        kept: which of the rows passed all of them; None for all.
+        is_selection_known: whether the conditions follow each other, so that `kept` can be told.
     """
 
     rows: ak.Array
     n_passed: Mapping[Expr, int]
+    kept: Kept | None
+    is_selection_known: bool
 
 
 def evaluate(output: BoundOutput, columns: Mapping[str, ak.Array], *, max_bytes: int = MAX_BYTES) -> ak.Array:
@@ -86,18 +90,22 @@ class _Evaluator:
         self._order = order_of_evaluation(output.expression, uses)
         self._pending = Counter(part for node in self._order for part in needs(node, self._leaves))
         self._pending[output.expression] += 1
-        self._n_passed: dict[Expr, int] = {}
 
     def run(self) -> Evaluation:
-        conditions = frozenset(self._output.row_conditions)
+        # The outcome of each condition is needed to the end: for counts, and for columns still to come.
+        self._pending.update(self._output.row_conditions)
         for node in self._order:
             if node not in self._values:
                 self._settle(node)
-            if node in conditions:
-                self._n_passed[node] = int(np.count_nonzero(np.asarray(self._values[node])))
             self._forget(node)
         rows = as_rows(self._values[self._output.expression], self._output)
-        return Evaluation(rows, self._n_passed)
+        passed = {node: np.asarray(self._values[node], np.bool_) for node in self._output.row_conditions}
+        n_passed = {node: int(np.count_nonzero(values)) for node, values in passed.items()}
+        lengths = [len(values) for values in passed.values()]
+        follows = lengths[1:] == list(n_passed.values())[:-1]
+        return Evaluation(
+            rows, n_passed, self._kept(self._output.row_conditions) if follows else None, follows
+        )
 
     def _settle(self, node: Expr) -> None:
         conditions = self._leaves.get(node)

@@ -164,7 +164,7 @@ def _even(operands: Sequence[Any]) -> tuple[list[Any], Offsets | None] | None:
     if not all(flat.offsets is None or _same(flat.offsets, offsets) for flat in flats):
         return None
     counts = np.diff(offsets)
-    evened = []
+    evened: list[Any] = []
     for part in parts:
         if isinstance(part, Flat):
             evened.append(part.content if part.offsets is not None else np.repeat(part.content, counts))
