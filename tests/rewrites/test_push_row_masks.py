@@ -66,7 +66,7 @@ PAIRS = [
         %2 = Literal 1
         %3 = Apply 'greater' (%1 %2)
         %4 = Mask %0 %3
-        %5 = Call 'max' (%0) (('axis' None) ('keepdims' False) ('mask_identity' True))
+        %5 = Call 'max' (%0) (('axis' None))
         %6 = Apply 'subtract' (%4 %5)
         %7 = Zip ('met - max(met)') (%6) 1
         return %7

@@ -89,9 +89,7 @@ def test_conditions_are_told_in_order() -> None:
     assert isinstance(first, Column)
     assert first.name == "good"
     (use,) = (
-        use
-        for use in find_uses(output.expression, frozenset(output.row_conditions))
-        if use.column == "pt"
+        use for use in find_uses(output.expression, frozenset(output.row_conditions)) if use.column == "pt"
     )
     assert use.conditions == (first, second)
 

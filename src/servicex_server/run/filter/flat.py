@@ -184,12 +184,15 @@ def _pick(source: Flat | None, position: int) -> ak.Array | None:
 
 _REDUCERS = frozenset({"num", "count", "any", "all", "sum", "count_nonzero"})
 _PLAIN_OPTIONS: Mapping[str, object] = {"axis": 1, "keepdims": False, "mask_identity": False}
+"""One value per list, also for empty lists."""
 
 
 def _reduce(node: Call, source: Flat | None) -> ak.Array | None:
     if source is None or source.offsets is None:
         return None
-    if any(_PLAIN_OPTIONS.get(name, ...) != value for name, value in node.options):
+    if node.option("axis") != 1 or any(
+        _PLAIN_OPTIONS.get(name, ...) != value for name, value in node.options
+    ):
         return None
     counts = np.diff(source.offsets)
     if node.function in ("num", "count"):

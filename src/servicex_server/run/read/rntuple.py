@@ -50,7 +50,9 @@ class RNTupleColumns:
     def typename_of(self, name: str) -> str:
         return str(self._find_field(name).typename)
 
-    def read(self, columns: Sequence[str], start: int, stop: int, keep: NDArray[np.bool_] | None = None) -> dict[str, ak.Array]:
+    def read(
+        self, columns: Sequence[str], start: int, stop: int, keep: NDArray[np.bool_] | None = None
+    ) -> dict[str, ak.Array]:
         if keep is not None:
             return {name: array[keep] for name, array in self.read(columns, start, stop).items()}
         """The columns' entries `[start, stop)`."""
