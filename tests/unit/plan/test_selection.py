@@ -55,7 +55,8 @@ def n_conditions(output: BoundOutput) -> dict[str, int]:
         # a cut on elements keeps all rows
         (".Select(lambda e: e.pt.Where(lambda p: p > 1))", {"pt": 0}),
         (".SelectMany(lambda e: e.pt).Where(lambda p: p > 1)", {"pt": 0}),
-        (".Where(lambda e: e.met > 1).SelectMany(lambda e: e.pt).Where(lambda p: p > 1)", {"met": 0, "pt": 1}),
+        (".Where(lambda e: e.met > 1).SelectMany(lambda e: e.pt).Where(lambda p: p > 1)",
+         {"met": 0, "pt": 1}),
     ],
 )  # fmt: skip
 def test_func_adl_columns_wait_for_their_conditions(query: str, expected: dict[str, int]) -> None:
