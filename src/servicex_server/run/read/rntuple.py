@@ -7,7 +7,6 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
-from numpy.typing import NDArray
 
 from servicex_server.errors import SourceCorrupt, UnknownName
 from servicex_server.plan import types
@@ -50,11 +49,7 @@ class RNTupleColumns:
     def typename_of(self, name: str) -> str:
         return str(self._find_field(name).typename)
 
-    def read(
-        self, columns: Sequence[str], start: int, stop: int, keep: NDArray[np.bool_] | None = None
-    ) -> dict[str, ak.Array]:
-        if keep is not None:
-            return {name: array[keep] for name, array in self.read(columns, start, stop).items()}
+    def read(self, columns: Sequence[str], start: int, stop: int) -> dict[str, ak.Array]:
         """The columns' entries `[start, stop)`."""
         if start == stop:
             return {name: ak.Array(self._form(name).length_zero_array()) for name in columns}
