@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -21,7 +22,8 @@ ByteRange = tuple[int, int]
 class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot ships no types
     """Answers uproot from a `ByteSource`, in the calling thread.
 
-    The source outlives it: whoever opened it closes it.
+    The source outlives it: whoever opened it closes it. Uproot, and what is fetched ahead for it, are
+    for one thread at a time: whoever lets uproot read holds the `lock`.
     """
 
     def __init__(self, file_path: str, **options: Any) -> None:
@@ -31,6 +33,17 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
         self._num_bytes = self._bytes.size_bytes
         self._ahead: dict[ByteRange, bytes] = {}
         self._is_closed = False
+        self.lock = threading.RLock()
+        self.bytes_decompressed = 0
+        self._count_lock = threading.Lock()
+
+    def count_decompressed(self, n_bytes: int) -> None:
+        with self._count_lock:
+            self.bytes_decompressed += n_bytes
+
+    def read_ranges(self, wanted: Sequence[ByteRange]) -> list[bytes]:
+        """The bytes of each range, past uproot; any thread may ask."""
+        return self._bytes.read_ranges(wanted)
 
     def fetch_ahead(self, wanted: Sequence[ByteRange]) -> None:
         """Fetches ranges that are about to be asked for, in as few requests as the protocol needs."""
@@ -45,7 +58,8 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
         return self._filled(int(start), int(stop), self._read([(int(start), int(stop))])[0])
 
     def chunks(self, ranges: list[ByteRange], notifications: queue.Queue[Any]) -> list[Any]:
-        if len(set(ranges)) != len(ranges):
+        overlap = sum(stop - start for start, stop in ranges) > self._num_bytes
+        if overlap or len(set(ranges)) != len(ranges):
             # uproot would wait for ever for the second of two equal ranges.
             message = f"{self._bytes.location}: two baskets claim the same bytes"
             raise SourceCorrupt(message)

@@ -71,6 +71,11 @@ class RootFile:
         return self._bytes.bytes_read
 
     @property
+    def bytes_decompressed(self) -> int:
+        """Bytes of columns after decompression, whether they were stored compressed or not."""
+        return int(self._directory.file.source.bytes_decompressed)
+
+    @property
     def directory(self) -> Any:
         """uproot's own view of the file, for copying objects that are not trees."""
         return self._directory
