@@ -33,6 +33,7 @@ def transform(
     result_format: str = "parquet",
     tree_name: str | None = None,
     max_events: int | None = None,
+    n_threads: int | None = None,
 ) -> list[TransformSummary]:
     """Runs a query over files as the server would, without any server.
 
@@ -44,6 +45,7 @@ def transform(
         result_format: `parquet`, `root-file` or `root-rntuple`.
         tree_name: the tree to read, where the query does not name one.
         max_events: read no more than so many entries of each file.
+        n_threads: threads to work with; None for one per core.
 
     Returns:
         For each file the path of its result, rows in and out, bytes read and written, and seconds.
@@ -65,5 +67,6 @@ def transform(
             output=output,
             tree_name=tree_name,
             max_events=max_events,
+            n_threads=n_threads,
         )
     )

@@ -19,6 +19,7 @@ from servicex_server.launch.local import LocalWorkers
 from servicex_server.model.worker import ExecutorSpec
 from servicex_server.queue.transports.embedded import EmbeddedQueue
 from servicex_server.telemetry import logs
+from servicex_server.telemetry.machine import usable_cores
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -114,6 +115,7 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
             "min_free_bytes": settings.min_free_bytes,
             "local_roots": [str(root) for root in settings.local_roots],
             "allowed_private_hosts": list(settings.allowed_private_hosts),
+            "n_threads": settings.worker_threads or max(1, usable_cores() // settings.workers),
         },
     )
     return LocalWorkers(

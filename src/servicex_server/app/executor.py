@@ -12,7 +12,12 @@ from servicex_server.store.backends.local import LocalStore
 
 
 def build(
-    *, store_folder: str, min_free_bytes: int, local_roots: list[str], allowed_private_hosts: list[str]
+    *,
+    store_folder: str,
+    min_free_bytes: int,
+    local_roots: list[str],
+    allowed_private_hosts: list[str],
+    n_threads: int,
 ) -> Callable[[Unit], Report]:
     """The function that turns a unit into its report; made once in each child."""
     store = LocalStore(Path(store_folder), min_free_bytes=min_free_bytes)
@@ -24,6 +29,6 @@ def build(
     def execute(unit: Unit) -> Report:
         if isinstance(unit, PreflightUnit):
             return preflight_unit(unit, policy)
-        return transform_unit(unit, store, policy)
+        return transform_unit(unit, store, policy, n_threads=n_threads)
 
     return execute

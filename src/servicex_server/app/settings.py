@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,11 +17,7 @@ from pydantic_settings import (
 )
 
 from servicex_server.errors import ConfigurationError
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on (respects affinity masks of batch systems)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from servicex_server.telemetry.machine import usable_cores
 
 
 class Settings(BaseSettings):
@@ -37,6 +32,9 @@ class Settings(BaseSettings):
     )
     workers: int = Field(
         default_factory=usable_cores, ge=1, le=1024, description="Worker processes; default one per core."
+    )
+    worker_threads: int = Field(
+        0, ge=0, le=1024, description="Threads that one worker reads a file with; 0 shares the cores evenly."
     )
     auth: bool = Field(True, description="Ask for the access token on every call.")
     token_lifetime_s: int = Field(

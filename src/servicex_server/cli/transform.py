@@ -25,6 +25,9 @@ def transform(
     max_events: Annotated[
         int | None, typer.Option(help="Read no more than so many entries per file.")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads to work with; default one per core.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print rows, bytes and seconds per file as JSON.")
     ] = False,
@@ -41,6 +44,7 @@ def transform(
         output=output,
         tree_name=tree,
         max_events=max_events,
+        n_threads=threads,
     )
     entries = []
     for summary in summaries:

@@ -10,6 +10,7 @@ from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location, unique_object_name
 from servicex_server.run.execute import TransformSummary, to_failure, transform_file
 from servicex_server.source.policy import CALLERS_OWN
+from servicex_server.telemetry.machine import usable_cores
 
 
 def transform_files(
@@ -21,14 +22,14 @@ def transform_files(
     output: str | Path,
     tree_name: str | None = None,
     max_events: int | None = None,
-    n_threads: int = 1,
+    n_threads: int | None = None,
 ) -> Iterator[TransformSummary]:
     """Runs the query over one file after the other, with the caller's own rights.
 
     Args:
         output: the result file; with several files, or if it is a folder already, the folder that gets
             one result per file, named as the server names them.
-        n_threads: threads to work with.
+        n_threads: threads to work with; None for one per core.
 
     Yields:
         What became of each file, as soon as its result is there.
@@ -52,7 +53,7 @@ def transform_files(
                 policy=CALLERS_OWN,
                 tree_name=tree_name,
                 max_events=max_events,
-                n_threads=n_threads,
+                n_threads=n_threads or usable_cores(),
             )
         except ServicexError as error:
             if len(files) > 1 and show_location(file) not in error.message:

@@ -156,7 +156,9 @@ class Chunk:
         for part, basket in zip(parts, baskets, strict=True):
             due = int(before[part.stop - counts.first] - before[part.first - counts.first]) * size
             if due > basket.content_bytes or (part.stop == part.last and due != basket.content_bytes):
-                message = f"its basket {part.number} holds {basket.content_bytes} bytes, and its counts say {due}"
+                message = (
+                    f"its basket {part.number} holds {basket.content_bytes} bytes, and its counts say {due}"
+                )
                 raise ValueError(message)
         content = np.empty((int(counts.offsets[-1]), *branch.shape), branch.native)
         for part, basket in zip(parts, baskets, strict=True):
@@ -173,7 +175,9 @@ class Chunk:
         parts = self._parts[branch]
         size = branch.item_bytes
         baskets = [self._basket(branch, part.number) for part in parts]
-        most = sum(max(0, basket.content_bytes - branch.header_bytes * basket.n_entries) for basket in baskets)
+        most = sum(
+            max(0, basket.content_bytes - branch.header_bytes * basket.n_entries) for basket in baskets
+        )
         content = np.empty((most // size, *branch.shape), branch.native)
         counts = np.zeros(self._rows.n_rows, np.int64)
         filled = 0
@@ -240,7 +244,11 @@ class Chunk:
     def _counts_as_column(self, branch: FastBranch) -> Values:
         counts = self._counts_of(branch)
         kept = self._rows.kept
-        return counts.values[self._rows.start - counts.first :] if kept is None else counts.values[kept - counts.first]
+        return (
+            counts.values[self._rows.start - counts.first :]
+            if kept is None
+            else counts.values[kept - counts.first]
+        )
 
     # -- baskets -----------------------------------------------------------------------------------------
 

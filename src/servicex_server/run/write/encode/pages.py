@@ -128,7 +128,8 @@ def _encode_chunk(column: Column, options: ParquetOptions) -> ColumnChunk:
     dictionary = find_dictionary(leaf, column.values) if options.dictionary else None
     encoding = choose_encoding(leaf, options) if dictionary is None else Encoding.RLE_DICTIONARY
     pages = tuple(
-        _encode_page(column, dictionary, encoding, levels, options) for levels in _page_levels(column, options)
+        _encode_page(column, dictionary, encoding, levels, options)
+        for levels in _page_levels(column, options)
     )
     if dictionary is None:
         return ColumnChunk(leaf, (), 0, 0, pages, encoding)

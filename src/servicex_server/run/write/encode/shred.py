@@ -92,7 +92,9 @@ def concatenate(chunks: Sequence[Sequence[Column]]) -> list[Column]:
         key = tuple(id(part.levels) for part in parts)
         if key not in joined:
             joined[key] = concatenate_levels([part.levels for part in parts])
-        columns.append(Column(parts[0].leaf, joined[key], _concatenate_values([part.values for part in parts])))
+        columns.append(
+            Column(parts[0].leaf, joined[key], _concatenate_values([part.values for part in parts]))
+        )
     return columns
 
 
