@@ -7,6 +7,7 @@ it is read: a basket must hold exactly what its counts ask for.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,14 +100,14 @@ class Chunk:
         """
         places = list(self._places.values())
         ordered = sorted(places)
-        if any(before[1] > after[0] for before, after in zip(ordered, ordered[1:], strict=False)):
+        if any(before[1] > after[0] for before, after in itertools.pairwise(ordered)):
             message = "two baskets claim the same bytes"
             raise ValueError(message)
         return places
 
     def fill(self, pieces: Sequence[bytes]) -> None:
         """Takes the bytes that `ranges` asked for, in the same order."""
-        self._data = dict(zip(self._places, map(memoryview, pieces), strict=True))
+        self._data = {place: memoryview(piece) for place, piece in zip(self._places, pieces, strict=True)}
 
     # -- columns -----------------------------------------------------------------------------------------
 
@@ -308,7 +309,8 @@ def _gather(data: Bytes, starts: Integers, counts: Integers, branch: FastBranch)
     at_any_byte = np.ndarray((len(data) - size + 1,), branch.stored, data, strides=(1,))
     indexes = np.repeat(starts - (np.cumsum(numbers) - numbers) * size, numbers)
     indexes += np.arange(0, len(indexes) * size, size)
-    return at_any_byte[indexes].reshape(-1, *branch.shape)
+    items: Values = at_any_byte[indexes]
+    return items.reshape(-1, *branch.shape)
 
 
 def _regular(values: Values, shape: tuple[int, ...], length: int) -> ak.contents.Content:

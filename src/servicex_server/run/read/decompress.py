@@ -32,7 +32,7 @@ MOST_BYTES = 1 << 30
 """Of one basket, uncompressed: also ROOT's bound on a buffer."""
 _KEPT_BYTES = 64 * 1024 * 1024
 """A larger buffer is given back as soon as a smaller one does."""
-_CODEC_ERRORS = (
+_CODEC_ERRORS: tuple[type[Exception], ...] = (
     lzma.LZMAError,
     zstandard.ZstdError,
     cramjam.DecompressionError,
@@ -150,7 +150,7 @@ class Decompressor:
     def _read_zstd(self, packed: memoryview, room: Bytes, want: int) -> Bytes:
         # As a stream: one-shot calls allocate what the frame's header says, however much that is.
         stream = self._zstd.stream_reader(packed, read_size=len(packed))
-        target = memoryview(room)[:want]
+        target = room.data[:want]
         filled = 0
         while filled < want:
             got = stream.readinto(target[filled:])
@@ -176,7 +176,7 @@ def _read_lz4(packed: memoryview, room: Bytes, want: int) -> Bytes:
     if xxhash.xxh64_digest(content) != checksum:
         message = "its check sum is wrong"
         raise ValueError(message)
-    return room[: cramjam.lz4.decompress_block_into(content, room, output_len=len(room))]
+    return room[: cramjam.lz4.decompress_block_into(content, room.data, output_len=len(room))]
 
 
 def _read_lzma(packed: memoryview, room: Bytes, want: int) -> Bytes:

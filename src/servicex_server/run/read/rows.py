@@ -128,5 +128,6 @@ def offsets_of(counts: npt.NDArray[np.integer]) -> Integers:
     [0, 2, 2, 3]
     """
     offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
+    # Converted first: a sum over another type goes through small buffers.
+    np.cumsum(counts.astype(np.int64, copy=False), out=offsets[1:])
     return offsets
