@@ -232,23 +232,26 @@ def encode_run(value: int, length: int, width: int) -> bytes:
     return to_varint(length << 1) + value.to_bytes((width + 7) // 8, "little")
 
 
-def encode_packed(values: Bytes, width: int) -> bytes:
-    """Values of `width` bits each (1 to 8), the lowest bits first, filled up to a multiple of eight values.
+def encode_packed(values: Bytes | npt.NDArray[np.uint16], width: int) -> bytes:
+    """Values of `width` bits each, the lowest bits first, filled up to a multiple of eight values.
+
+    Args:
+        width: 1 to 8 for bytes, 16 for uint16.
 
     >>> encode_packed(np.arange(8, dtype=np.uint8), 3).hex()
     '0388c6fa'
     """
     n_groups = (len(values) + 7) // 8
-    return to_varint(n_groups << 1 | 1) + _pack(values, n_groups, width).tobytes()
+    if width == 1:
+        packed = np.packbits(values, bitorder="little")
+    else:
+        if len(values) % 8:
+            values = np.concatenate([values, np.zeros(8 * n_groups - len(values), values.dtype)])
+        packed = values if width == 8 * values.itemsize else _pack(values, n_groups, width)
+    return to_varint(n_groups << 1 | 1) + packed.astype(packed.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _pack(values: Bytes, n_groups: int, width: int) -> Bytes:
-    if width == 1:
-        return np.packbits(values, bitorder="little")
-    if len(values) % 8:
-        values = np.concatenate([values, np.zeros(8 * n_groups - len(values), np.uint8)])
-    if width == 8:
-        return values
     if width in (2, 4):
         # Two or four values make a byte.
         columns = values.reshape(-1, 8 // width)

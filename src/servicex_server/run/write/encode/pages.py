@@ -13,20 +13,14 @@ import numpy as np
 
 from servicex_server.errors import FormatError
 from servicex_server.run.write.encode.codec import Buffer, compressor
+from servicex_server.run.write.encode.dictionary import Dictionary, find_dictionary
 from servicex_server.run.write.encode.levels import PageLevels
 from servicex_server.run.write.encode.options import ParquetOptions
 from servicex_server.run.write.encode.schema import LeafNode
 from servicex_server.run.write.encode.shred import Column, Text
 from servicex_server.run.write.encode.statistics import Bounds, find_bounds, join_bounds, to_statistics
 from servicex_server.run.write.encode.thrift import Struct
-from servicex_server.run.write.encode.values import (
-    Dictionary,
-    Encoding,
-    choose_encoding,
-    encode_plain,
-    encode_values,
-    find_dictionary,
-)
+from servicex_server.run.write.encode.values import Encoding, choose_encoding, encode_plain, encode_values
 
 _MOST_BYTES = 2**31 - 1
 _DICTIONARY_PAGE, _DATA_PAGE_V2 = 2, 3
@@ -125,8 +119,14 @@ def encode_group(columns: Sequence[Column], options: ParquetOptions) -> RowGroup
 
 def _encode_chunk(column: Column, options: ParquetOptions) -> ColumnChunk:
     leaf = column.leaf
-    dictionary = find_dictionary(leaf, column.values) if options.dictionary else None
-    encoding = choose_encoding(leaf, options) if dictionary is None else Encoding.RLE_DICTIONARY
+    encoding = choose_encoding(leaf, options)
+    dictionary = None
+    if options.dictionary:
+        # Where bytes can be split, a large dictionary takes longer and makes nothing smaller.
+        most_entries = 256 if encoding is Encoding.BYTE_STREAM_SPLIT else 65536
+        dictionary = find_dictionary(leaf, column.values, most_entries)
+    if dictionary is not None:
+        encoding = Encoding.RLE_DICTIONARY
     pages = tuple(
         _encode_page(column, dictionary, encoding, levels, options)
         for levels in _page_levels(column, options)
