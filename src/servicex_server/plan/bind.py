@@ -312,9 +312,11 @@ class _TreeBinder:
 
     def _mask(self, source: Value, predicate: Typed, origin: Origin | None) -> Value:
         if isinstance(source, View) and not source.path:
-            return replace(
-                source, steps=(*source.steps, lambda rows: self._build.mask(rows, predicate, origin))
+            # Named here: what takes the columns later has nothing to do with a condition that does not fit.
+            step: Step = lambda rows: self._guarded(  # noqa: E731  a closure, as the others
+                origin, lambda: self._build.mask(rows, predicate, origin)
             )
+            return replace(source, steps=(*source.steps, step))
         return self._build.mask(self._settle(source), predicate, origin)
 
     def _index(self, source: Value, items: list[Item], origin: Origin | None) -> Value:

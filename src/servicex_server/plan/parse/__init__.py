@@ -8,6 +8,7 @@ from types import MappingProxyType
 from servicex_server.errors import QuerySyntaxError, UnknownCodegen
 from servicex_server.plan.parse import sexpr
 from servicex_server.plan.parse.qastle import lower_query
+from servicex_server.plan.parse.tcut import read_selection
 from servicex_server.plan.parse.uproot_raw import read_queries
 from servicex_server.plan.plan import Plan
 
@@ -17,6 +18,7 @@ CODEGENS: Mapping[str, str] = MappingProxyType(
     {
         "uproot": "func_adl queries (qastle text) on TTrees and RNTuples",
         "uproot-raw": "uproot expressions, cuts and filters (JSON) on TTrees and RNTuples",
+        "tcut": "TCut selections (text, or JSON with columns) on TTrees and RNTuples",
     }
 )
 """What this server offers, by the name that clients use."""
@@ -59,6 +61,8 @@ def parse(codegen: str, selection: str, *, tree_name: str | None = None) -> Plan
     if not selection.strip():
         message = "the query is empty"
         raise QuerySyntaxError(message, position=0)
+    if codegen == "tcut":
+        return Plan(codegen, (read_selection(selection, tree_name),))
     return Plan(codegen, read_queries(selection, tree_name))
 
 
