@@ -98,7 +98,7 @@ CUTS = [
 
 
 @pytest.mark.parametrize(
-    ("cut", "columns"), [*((cut, "n,pt") for cut in CUTS), ("flag", "n"), ("flag", "pt"), ("flag", "")]
+    ("cut", "columns"), [*((cut, "n,pt") for cut in CUTS), ("flag", "n"), ("flag", "pt")]
 )
 def test_gives_what_func_adl_uproot_gives_for_the_oracles_text(cut: str, columns: str, file: Path) -> None:
     expected = run_oracle(tcut_to_qastle.translate("Events", columns, cut), file)

@@ -42,6 +42,7 @@ from servicex_server.plan.plan import (
     ExpressionQuery,
     Formula,
     Plan,
+    ScriptQuery,
 )
 from servicex_server.plan.schema import FileSchema, TreeSchema
 from servicex_server.plan.typed import FULL, Builder, Item, Typed
@@ -99,6 +100,9 @@ def bind(plan: Plan, schema: FileSchema) -> BoundPlan:
                     outputs.extend(_bind_arrays(query, schema, missing))
                 case CopyQuery(patterns=patterns):
                     copied.update(dict.fromkeys(_matching_objects(patterns, schema)))
+                case ScriptQuery():
+                    message = "a python query reads whole files; it has no columns to bind"
+                    raise UnsupportedQuery(message)
     except RecursionError as error:
         message = "the query is nested too deeply"
         raise UnsupportedQuery(message) from error
