@@ -39,8 +39,9 @@ def transform(
 
     Args:
         files: ROOT files: paths or URLs.
-        codegen: the query's language, by the name of its code generator: `uproot` or `uproot-raw`.
-        selection: the query's text.
+        codegen: the query's language, by its code generator: `uproot`, `uproot-raw`,
+            `tcut` or `python`.
+        selection: the query's text; for `python` the source code, or its base64.
         output: the result file; with several files the folder that gets one result per file.
         result_format: `parquet`, `root-file` or `root-rntuple`.
         tree_name: the tree to read, where the query does not name one.

@@ -116,6 +116,7 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
             "local_roots": [str(root) for root in settings.local_roots],
             "allowed_private_hosts": list(settings.allowed_private_hosts),
             "n_threads": settings.worker_threads or max(1, usable_cores() // settings.workers),
+            "sandbox": _sandbox_bounds(settings),
         },
     )
     return LocalWorkers(
@@ -130,11 +131,24 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
     )
 
 
+def _sandbox_bounds(settings: Settings) -> dict[str, float] | None:
+    """What the code of a python query may use; None to run none."""
+    if settings.python_generator == "off":
+        return None
+    return {
+        "memory_bytes": settings.python_memory_bytes,
+        # So that its own words reach the user, not those for a worker that hangs.
+        "time_s": min(settings.python_time_s, 0.9 * settings.file_deadline_s),
+        "input_bytes": settings.python_input_bytes,
+    }
+
+
 async def _open_services(
     settings: Settings, data: DataDir, queue: EmbeddedQueue, stack: AsyncExitStack
 ) -> tuple[Services, str | None]:
     """The services over this folder, and the owner's token if access is controlled."""
     # Imported here, after the workers were started: their start-up and ours run side by side.
+    from servicex_server.app.generators import look_for_generators  # noqa: PLC0415
     from servicex_server.app.tokens import ensure_owner_token  # noqa: PLC0415
     from servicex_server.db import schema  # noqa: PLC0415
     from servicex_server.db.session import Database  # noqa: PLC0415
@@ -143,10 +157,15 @@ async def _open_services(
     from servicex_server.source.policy import SourcePolicy  # noqa: PLC0415
     from servicex_server.store.backends.local import LocalStore  # noqa: PLC0415
 
+    # A process is started and waited for, while the database is opened.
+    looking = asyncio.create_task(asyncio.to_thread(look_for_generators, settings))
     schema.upgrade(data.database_url)
     db = await stack.enter_async_context(Database(data.database_url))
+    generators = await looking
     services = Services(
         db=db,
+        codegens=generators.offered,
+        withheld=generators.withheld,
         queue=queue,
         store=LocalStore(data.store, min_free_bytes=settings.min_free_bytes),
         policy=SourcePolicy(

@@ -75,6 +75,18 @@ class Settings(BaseSettings):
     min_free_bytes: int = Field(
         2**30, ge=0, description="Results are refused when less than this is free on the data folder's disk."
     )
+    python_generator: Literal["auto", "off"] = Field(
+        "auto", description="Run users' own code (`python` queries): where a sandbox can be made, or never."
+    )
+    python_memory_bytes: int = Field(
+        2 * 2**30, ge=256 * 2**20, description="Memory that the code of a python query may use, per file."
+    )
+    python_time_s: float = Field(
+        900.0, gt=0, description="Time that the code of a python query may take, per file."
+    )
+    python_input_bytes: int = Field(
+        10 * 2**30, ge=0, description="Largest remote file that is fetched whole for a python query."
+    )
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body accepted.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level logged."

@@ -13,7 +13,7 @@ from servicex_server.errors import InvalidRequest
 
 def transform(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="ROOT files: paths or URLs.")],
-    codegen: Annotated[str, typer.Option(help="Query language, by its code generator: uproot, uproot-raw.")],
+    codegen: Annotated[str, typer.Option(help="Query language: uproot, uproot-raw, tcut or python.")],
     selection: Annotated[str, typer.Option(help="The query's text, or @FILE that holds it.")],
     output: Annotated[
         Path, typer.Option(help="Result file; with several FILEs the folder for one result per file.")

@@ -42,6 +42,7 @@ from servicex_server.plan.plan import (
     ExpressionQuery,
     Formula,
     Plan,
+    ScriptQuery,
     columns_in,
 )
 from servicex_server.plan.schema import FileSchema, TreeSchema
@@ -100,6 +101,9 @@ def bind(plan: Plan, schema: FileSchema) -> BoundPlan:
                     outputs.extend(_bind_arrays(query, schema, missing))
                 case CopyQuery(patterns=patterns):
                     copied.update(dict.fromkeys(_matching_objects(patterns, schema)))
+                case ScriptQuery():
+                    message = "a python query reads whole files; it has no columns to bind"
+                    raise UnsupportedQuery(message)
     except RecursionError as error:
         message = "the query is nested too deeply"
         raise UnsupportedQuery(message) from error
@@ -313,9 +317,11 @@ class _TreeBinder:
 
     def _mask(self, source: Value, predicate: Typed, origin: Origin | None) -> Value:
         if isinstance(source, View) and not source.path:
-            return replace(
-                source, steps=(*source.steps, lambda rows: self._build.mask(rows, predicate, origin))
+            # Named here: what takes the columns later has nothing to do with a condition that does not fit.
+            step: Step = lambda rows: self._guarded(  # noqa: E731  a closure, as the others
+                origin, lambda: self._build.mask(rows, predicate, origin)
             )
+            return replace(source, steps=(*source.steps, step))
         return self._build.mask(self._settle(source), predicate, origin)
 
     def _index(self, source: Value, items: list[Item], origin: Origin | None) -> Value:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from servicex_server.errors import (
+    AttemptLost,
     AttemptTimedOut,
     FormatError,
     InvalidRequest,
@@ -38,6 +39,8 @@ from servicex_server.plan.parse import parse
 from servicex_server.plan.plan import BoundPlan, Plan
 from servicex_server.run.read.chunk import CHUNK_BYTES
 from servicex_server.run.read.root import RootFile
+from servicex_server.run.sandbox.limits import SandboxLimits
+from servicex_server.run.script import transform_script
 from servicex_server.run.table import Tally, evaluate_empty, write_table
 from servicex_server.run.write.canonical import schema_of
 from servicex_server.run.write.fit import check_columns, check_format
@@ -50,6 +53,7 @@ from servicex_server.store.protocol import Store
 log = logging.getLogger(__name__)
 
 _PREFLIGHT_FILES = 3
+_DEFAULT_SANDBOX = SandboxLimits()
 
 _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (SourceRefused, Reason.REFUSED),
@@ -57,6 +61,7 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (InvalidRequest, Reason.QUERY),
     (SourceCorrupt, Reason.CORRUPT),
     (SourceUnavailable, Reason.UNAVAILABLE),
+    (AttemptLost, Reason.LOST),
     (AttemptTimedOut, Reason.TIMED_OUT),
     (ResourceExhausted, Reason.RESOURCES),
     (MemoryError, Reason.RESOURCES),
@@ -123,6 +128,7 @@ def transform_file(
     limits: SourceLimits | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     n_threads: int = 1,
+    sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -133,6 +139,7 @@ def transform_file(
         max_events: look at no more than so many entries of each tree.
         chunk_bytes: uncompressed bytes of the columns to work on at once, per thread.
         n_threads: threads to work with.
+        sandbox: what the code of a python query may use; None where such queries are switched off.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
@@ -142,9 +149,32 @@ def transform_file(
     replicas = (locations,) if isinstance(locations, str) else tuple(locations)
     plan = load_plan(codegen, selection, tree_name)
     entries = EntryRange(entry_start, entry_stop, max_events)
+    if plan.script is not None and entries != EntryRange():
+        message = "a python query reads files whole: the number of events cannot be limited"
+        raise InvalidRequest(message)
     faults: list[ServicexError] = []
     for replica in replicas:
         try:
+            if plan.script is not None:
+                counts = transform_script(
+                    plan.script,
+                    replica,
+                    result_format=result_format,
+                    output=output,
+                    policy=policy,
+                    source_limits=limits,
+                    sandbox=sandbox,
+                )
+                return TransformSummary(
+                    path=output,
+                    location=show_location(replica),
+                    # Nobody but the code knows how many entries it looked at.
+                    n_events_in=counts.n_rows,
+                    n_events_out=counts.n_rows,
+                    bytes_read=counts.bytes_read,
+                    size_bytes=output.stat().st_size,
+                    seconds=time.monotonic() - started,
+                )
             with RootFile(open_source(replica, policy, limits)) as file:
                 tally = _transform(
                     file,
@@ -213,6 +243,7 @@ def transform_unit(
     policy: SourcePolicy,
     limits: SourceLimits | None = None,
     n_threads: int = 1,
+    sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
 ) -> FileDone | FileFailed:
     """Transforms a file and puts the result into the store; a failure is an outcome, not an exception."""
     started = time.monotonic()
@@ -230,6 +261,7 @@ def transform_unit(
             entry_stop=unit.entry_stop,
             limits=limits,
             n_threads=n_threads,
+            sandbox=sandbox,
         )
         stored = store.put_file(unit.store_key, path)
     except Exception as error:  # whatever happens, the request must hear of it
@@ -284,6 +316,9 @@ def preflight_unit(
     rejection: str | None = None
     try:
         plan = load_plan(unit.codegen, unit.selection, unit.tree_name)
+        if plan.script is not None:
+            # What it needs shows only when it runs.
+            return PreflightDone(unit.request_id)
         for replicas in unit.files[:_PREFLIGHT_FILES]:
             verdict = _try_file(plan, replicas, unit.result_format, policy, limits)
             if verdict is _FITS:

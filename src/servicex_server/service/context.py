@@ -31,6 +31,7 @@ class Services:
         policy: which inputs may be read.
         limits: bounds and intervals.
         codegens: names of code generators and what they are.
+        withheld: names of generators that this server knows but does not offer, and why.
         notifier: wakes those who wait for a request.
         backlog: what this process still has to hand to the queue.
         clock: now, as an aware UTC time.
@@ -42,6 +43,7 @@ class Services:
     policy: SourcePolicy
     limits: Limits = field(default_factory=Limits)
     codegens: Mapping[str, str] = field(default_factory=lambda: dict(CODEGENS))
+    withheld: Mapping[str, str] = field(default_factory=dict)
     notifier: Notifier = field(default_factory=Notifier)
     backlog: Backlog = field(default_factory=Backlog)
     clock: Callable[[], datetime] = read_clock

@@ -154,10 +154,15 @@ def _allow(services: Services, files: Sequence[str]) -> tuple[str, ...]:
 
 
 def _refuse_codegen(services: Services, submission: Submission) -> None:
-    # The parser knows what a deployment would need for a generator it does not offer.
-    parse(submission.codegen, submission.selection, tree_name=submission.tree_name)
+    reason = services.withheld.get(submission.codegen)
+    if reason is None:
+        # The parser knows what a deployment would need for a generator it does not offer.
+        parse(submission.codegen, submission.selection, tree_name=submission.tree_name)
+        reason = "it is switched off"
     offered = ", ".join(sorted(services.codegens))
-    message = f"the code generator {submission.codegen[:64]!r} is switched off here; offered are {offered}"
+    message = (
+        f"the code generator {submission.codegen[:64]!r} is not offered here: {reason}. Offered: {offered}"
+    )
     raise UnknownCodegen(message)
 
 

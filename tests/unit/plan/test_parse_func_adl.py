@@ -33,7 +33,7 @@ def query_of(text: str, tree_name: str | None = None) -> ExpressionQuery:
 
 
 def test_offers_the_two_generators_of_the_official_client() -> None:
-    assert set(CODEGENS) == {"uproot", "uproot-raw"}
+    assert set(CODEGENS) == {"uproot", "uproot-raw", "tcut"}
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def _find_keys(values: Array) -> _Keys | None:
     least, greatest = int(values.min()), int(values.max())
     if greatest - least >= most or greatest >= 1 << 62 or least <= -1 << 62:
         return None
-    if 0 <= least and greatest < most:
+    if least >= 0 and greatest < most:
         least = 0
     return _Keys(values.astype(np.intp) - least, greatest - least, least, 0, values.dtype)
 

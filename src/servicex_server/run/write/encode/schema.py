@@ -212,7 +212,7 @@ def _node(form: Any, elements: Iterator[dict[int, Any]], path: tuple[str, ...], 
     return _leaf(form, element, path, is_optional)
 
 
-def _leaf(form: Any, element: dict[int, Any], path: tuple[str, ...], is_optional: bool) -> LeafNode:  # noqa: FBT001
+def _leaf(form: Any, element: dict[int, Any], path: tuple[str, ...], is_optional: bool) -> LeafNode:
     array = form.parameter("__array__")
     match form:
         case ak.forms.EmptyForm() if is_optional and element.get(1) == Physical.INT32:
