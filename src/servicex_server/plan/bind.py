@@ -55,6 +55,7 @@ from servicex_server.plan.types import (
     depth_of,
     leaf_of,
     strip_option,
+    without_names,
 )
 
 MAX_ALIAS_CHAIN = 50
@@ -452,6 +453,8 @@ class _TreeBinder:
             schema: dict[str, Type] = dict(record.fields)
         else:
             schema = {UNNAMED_COLUMN: record}
+        value = self._build.plain(value)
+        schema = {name: without_names(column) for name, column in schema.items()}
         nodes = in_order(value.expr)
         return BoundOutput(
             tree=self._tree.name,
