@@ -57,6 +57,7 @@ from servicex_server.plan.types import (
     depth_of,
     leaf_of,
     strip_option,
+    without_names,
 )
 
 MAX_ALIAS_CHAIN = 50
@@ -459,6 +460,8 @@ class _TreeBinder:
             schema: dict[str, Type] = dict(record.fields)
         else:
             schema = {UNNAMED_COLUMN: record}
+        value = self._build.plain(value)
+        schema = {name: without_names(column) for name, column in schema.items()}
         value = optimize(value, self._build)
         nodes = in_order(value.expr)
         return BoundOutput(

@@ -87,6 +87,8 @@ def describe(operand: Operand) -> str:
     match operand:
         case String():
             return "text"
+        case Record(name=str(name)):
+            return f"vectors ({name})"
         case Record():
             return f"records with fields {', '.join(operand.names[:5])}"
         case Unknown(typename=name):
@@ -202,10 +204,10 @@ def merge(left: Operand, right: Operand) -> Type:
         isinstance(one, Record)
         and isinstance(two, Record)
         and one.names == two.names
-        and one.is_tuple == two.is_tuple
+        and (one.is_tuple, one.name) == (two.is_tuple, two.name)
     ):
         fields = tuple((name, merge(a, b)) for (name, a), (_, b) in zip(one.fields, two.fields, strict=True))
-        return Record(fields, one.is_tuple)
+        return Record(fields, one.is_tuple, one.name)
     return _merge_leaves(one, two)
 
 

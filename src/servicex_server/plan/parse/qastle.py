@@ -17,6 +17,7 @@ from servicex_server.plan.ir import (
     Align,
     Apply,
     Broadcast,
+    Call,
     Choice,
     E,
     Expr,
@@ -47,6 +48,7 @@ from servicex_server.plan.parse.value import (
 )
 from servicex_server.plan.pattern import nearest
 from servicex_server.plan.plan import ExpressionQuery
+from servicex_server.plan.vector import CONVERSIONS, FOUR_MOMENTUM, MATRIX_METHODS, METHODS, PROPERTIES
 
 UNARY_OPERATORS = {"+": "positive", "-": "negative", "not": "logical_not", "~": "invert"}
 BINARY_OPERATORS = {
@@ -248,7 +250,7 @@ class _Lowering:
                     return lower_operator(Site(self, name, node, (source, *arguments), scope))
                 if isinstance(source, sexpr.Name) and source.name in NUMPY_NAMES:
                     return self._call_numpy(name, node, arguments, scope)
-                return fail(f"the method '{name}' is not supported", target)
+                return self._call_method(source, name, node, arguments, scope)
             case _:
                 return fail("this cannot be called", target)
 
@@ -269,6 +271,54 @@ class _Lowering:
         near = nearest(name, known)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         return fail(f"the function '{name}' is not supported{hint}", node)
+
+    def _call_method(
+        self,
+        source: sexpr.Node,
+        name: str,
+        node: sexpr.Composite,
+        arguments: tuple[sexpr.Node, ...],
+        scope: Scope,
+    ) -> Value:
+        if name in CONVERSIONS:
+            if arguments:
+                fail(f"{name} takes no arguments", node, QuerySyntaxError)
+            return self._vectors(self.lower(source, scope), name, node, scope)
+        if name in PROPERTIES:
+            fail(f"'{name}' is a property: write .{name} without parentheses", node)
+        if name not in METHODS:
+            near = nearest(name, (*METHODS, *CONVERSIONS, *OPERATOR_NAMES))
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            fail(f"the method '{name}' is not supported{hint}", node)
+        least, most = METHODS[name]
+        if not least <= len(arguments) <= most:
+            needed = f"{least}" if least == most else f"{least} to {most}"
+            fail(f"{name} takes {needed} arguments, not {len(arguments)}", node, QuerySyntaxError)
+        values = [self.lower(item, scope) for item in (source, *arguments)]
+        if name in MATRIX_METHODS:
+            values = [values[0], *self._matrix(values[1], name, node)]
+        operands, depth = self.level(values, scope, node)
+        call = Call("vector", operands, (("member", name),), origin=origin_of(f"'{name}'", node))
+        return Array(self.add(call), depth)
+
+    def _vectors(self, value: Value, name: str, node: sexpr.Node, scope: Scope) -> Array:
+        origin = origin_of(name, node)
+        match value:
+            case Array(expr=expr, scope=depth):
+                pass
+            case Structure(names=names, values=values) if names:
+                items, depth = self.level(values, scope, node)
+                expr = self.add(Zip(names, items, None, origin=origin))
+            case _:
+                fail(f"{name} makes vectors of a dict or of records, not of {describe(value)}", node)
+        return Array(self.add(Call("with_name", (expr,), (("name", FOUR_MOMENTUM),), origin=origin)), depth)
+
+    def _matrix(self, value: Value, name: str, node: sexpr.Node) -> tuple[Value, ...]:
+        """The elements of a matrix, row by row."""
+        keys = MATRIX_METHODS[name]
+        if not isinstance(value, Structure) or value.names is None or not set(keys) <= set(value.names):
+            fail(f"{name} takes a matrix as a dict with the keys {', '.join(keys)}", node)
+        return tuple(value.values[value.names.index(key)] for key in keys)
 
     def _call_lambda(self, target: sexpr.Composite, arguments: tuple[sexpr.Node, ...], scope: Scope) -> Value:
         names, body = lambda_parts(target)
