@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -91,7 +92,7 @@ def _types() -> st.SearchStrategy[str]:
     return st.recursive(plain, grow, max_leaves=4)
 
 
-def _values(kind: object) -> st.SearchStrategy[object]:
+def _values(kind: Any) -> st.SearchStrategy[object]:
     """Python values of an awkward type."""
     match kind:
         case ak.types.NumpyType(primitive="bool"):
@@ -125,5 +126,34 @@ def tables(draw: st.DrawFn) -> ak.Array:
     for name in names:
         kind = ak.types.from_datashape(draw(_types()), highlevel=False)
         rows = draw(st.lists(_values(kind), min_size=n_rows, max_size=n_rows))
-        columns[name] = ak.enforce_type(ak.from_iter(rows), kind)
-    return ak.Array(columns)
+        columns[name] = _build(kind, rows)
+    return ak.Array(ak.contents.RecordArray(list(columns.values()), list(columns), n_rows))
+
+
+def _build(kind: Any, rows: Sequence[Any]) -> Any:
+    """The layout of that type with those values (`ak.from_iter` guesses types, wrongly of empty lists)."""
+    match kind:
+        case ak.types.NumpyType(primitive=primitive):
+            return ak.contents.NumpyArray(np.array(rows, dtype=primitive))
+        case ak.types.OptionType(content=content):
+            there = [row is not None for row in rows]
+            index = np.where(there, np.cumsum(there) - 1, -1).astype(np.int64)
+            inner = _build(content, [row for row in rows if row is not None])
+            return ak.contents.IndexedOptionArray(ak.index.Index64(index), inner)
+        case ak.types.RecordType(fields=fields, contents=contents):
+            columns = [
+                _build(content, [row[name] for row in rows])
+                for name, content in zip(fields, contents, strict=True)
+            ]
+            return ak.contents.RecordArray(columns, fields, len(rows))
+        case ak.types.RegularType(content=content, size=size):
+            inner = _build(content, [value for row in rows for value in row])
+            return ak.contents.RegularArray(inner, size, len(rows))
+    is_text = kind.parameters.get("__array__") == "string"
+    lists = [row.encode() for row in rows] if is_text else rows
+    offsets = ak.index.Index64(np.cumsum([0, *map(len, lists)], dtype=np.int64))
+    if is_text:
+        characters = np.frombuffer(b"".join(lists), np.uint8)
+        inner = ak.contents.NumpyArray(characters, parameters={"__array__": "char"})
+        return ak.contents.ListOffsetArray(offsets, inner, parameters={"__array__": "string"})
+    return ak.contents.ListOffsetArray(offsets, _build(kind.content, [value for row in lists for value in row]))

@@ -14,6 +14,7 @@ from servicex_server.plan.plan import BoundOutput
 from servicex_server.run.write.canonical import schema_of, to_canonical
 from servicex_server.run.write.fit import check_columns
 from servicex_server.run.write.protocol import Encoded
+from servicex_server.run.write.unnest import with_gaps
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Chunks are gathered until they hold so many bytes in memory: a batch of few rows costs as much to read."""
@@ -35,11 +36,11 @@ class ArrowWriter:
     def begin(self, output: BoundOutput, empty: ak.Array) -> None:
         check_columns(schema_of(empty), ResultFormat.ARROW)
         self._treename = (output.treename_column, output.output_tree) if output.treename_column else None
-        self._empty = self._to_table(empty)
-        schema = self._empty.schema
+        table = self._to_table(empty)
+        schema = table.schema
         if self._writer is None:
             self._writer = self._open(schema)
-            self._schema = schema
+            self._schema, self._empty = schema, table
         elif not schema.equals(self._schema):
             message = (
                 "an Arrow file keeps all trees in one table, so all must have the same columns and types; "
@@ -87,7 +88,7 @@ class ArrowWriter:
             column, name = self._treename
             canonical = to_canonical(ak.with_field(canonical, name, column))
         # Plain types: polars and pyarrow compute on lists, not on awkward's extensions of them.
-        return ak.to_arrow_table(canonical, extensionarray=False)
+        return ak.to_arrow_table(ak.Array(_masked(canonical.layout)), extensionarray=False)
 
     def _open(self, schema: Any) -> Any:
         # Buffers are compressed by Arrow's own threads, without the interpreter's lock.
@@ -102,3 +103,16 @@ class ArrowWriter:
             self._has_batches = True
         self._waiting = []
         self._waiting_bytes = 0
+
+
+def _masked(layout: Any) -> Any:
+    """Masks instead of indexes for what is missing: awkward turns no index into Arrow where all is missing."""
+    if layout.is_option:
+        valid = layout.index.data >= 0
+        content = with_gaps(to_canonical(ak.Array(layout.project())).layout, valid)
+        return ak.contents.ByteMaskedArray(ak.index.Index8(valid), _masked(content), valid_when=True)
+    if layout.is_record:
+        return layout.copy(contents=[_masked(content) for content in layout.contents])
+    if layout.is_list and layout.parameter("__array__") is None:
+        return layout.copy(content=_masked(layout.content))
+    return layout

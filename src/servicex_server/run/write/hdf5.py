@@ -30,7 +30,7 @@ from servicex_server.run.write.fit import (
     hdf5_tree_name,
 )
 from servicex_server.run.write.protocol import Encoded
-from servicex_server.run.write.shred import Piece, groups, shred
+from servicex_server.run.write.unnest import Piece, groups, unnest
 
 LAYOUT_VERSION = 1
 CHUNK_BYTES = 64 * 1024
@@ -59,11 +59,11 @@ class Hdf5Writer:
         else:
             check_trees([*self._tables, name])
             group = self._file.create_group(hdf5_tree_name(name), track_order=True)
-            self._tables[name] = _Table(group, schema, shred(_named(empty)))
+            self._tables[name] = _Table(group, schema, unnest(_named(empty)))
         self._table = self._tables[name]
 
     def encode(self, rows: ak.Array) -> Encoded:
-        pieces = shred(_named(rows))
+        pieces = unnest(_named(rows))
         return Encoded(len(rows), sum(piece.values.nbytes for piece in pieces), pieces)
 
     def write(self, encoded: Encoded) -> None:

@@ -36,13 +36,13 @@ class Piece:
     is_offsets: bool = False
 
 
-def shred(columns: Mapping[str, ak.Array]) -> list[Piece]:
+def unnest(columns: Mapping[str, ak.Array]) -> list[Piece]:
     """The plain columns of a table.
 
     Raises:
         FormatError: a text holds a NUL character.
     """
-    return [piece for name, array in columns.items() for piece in _shred(to_canonical(array).layout, (name,))]
+    return [piece for name, array in columns.items() for piece in _unnest(to_canonical(array).layout, (name,))]
 
 
 def groups(schema: Mapping[str, Type]) -> dict[tuple[str, ...], str]:
@@ -71,16 +71,16 @@ def _groups(kind: Type, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
                 yield from _groups(content, (*path, name))
 
 
-def _shred(layout: Any, path: tuple[str, ...]) -> Iterator[Piece]:
+def _unnest(layout: Any, path: tuple[str, ...]) -> Iterator[Piece]:
     if layout.is_option:
         index = layout.index.data
         valid = index >= 0
         yield Piece((*path, VALID), valid)
         there = to_canonical(ak.Array(layout.project())).layout
-        yield from _shred(_with_gaps(there, valid), (*path, CONTENT))
+        yield from _unnest(with_gaps(there, valid), (*path, CONTENT))
     elif layout.is_record:
         for name, content in zip(layout.fields, layout.contents, strict=True):
-            yield from _shred(content, (*path, name))
+            yield from _unnest(content, (*path, name))
     elif layout.is_list and layout.parameter("__array__") == "string":
         yield Piece(path, _texts(layout.to_ListOffsetArray64(True), path))
     elif (dense := _dense(layout)) is not None:
@@ -89,7 +89,7 @@ def _shred(layout: Any, path: tuple[str, ...]) -> Iterator[Piece]:
         lists = layout.to_ListOffsetArray64(True)
         offsets = lists.offsets.data
         yield Piece((*path, OFFSETS), offsets[1:], is_offsets=True)
-        yield from _shred(lists.content[: offsets[-1]], (*path, CONTENT))
+        yield from _unnest(lists.content[: offsets[-1]], (*path, CONTENT))
 
 
 def _dense(layout: Any) -> Any:
@@ -115,14 +115,14 @@ def _texts(lists: Any, path: tuple[str, ...]) -> Any:
     return texts
 
 
-def _with_gaps(layout: Any, valid: Any) -> Any:
+def with_gaps(layout: Any, valid: Any) -> Any:
     """As many rows as `valid` has: those of `layout` where it is true; zero, empty or missing elsewhere."""
     if layout.is_option:
         index = np.full(len(valid), -1, dtype=np.int64)
         index[valid] = layout.index.data
         return ak.contents.IndexedOptionArray(ak.index.Index64(index), layout.content)
     if layout.is_record:
-        contents = [_with_gaps(content, valid) for content in layout.contents]
+        contents = [with_gaps(content, valid) for content in layout.contents]
         fields = None if layout.is_tuple else layout.fields
         return ak.contents.RecordArray(contents, fields, len(valid))
     if layout.is_numpy:
@@ -130,7 +130,7 @@ def _with_gaps(layout: Any, valid: Any) -> Any:
         numbers[valid] = layout.data
         return ak.contents.NumpyArray(numbers)
     if layout.is_regular and layout.parameter("__array__") is None:
-        inner = _with_gaps(layout.content[: layout.length * layout.size], np.repeat(valid, layout.size))
+        inner = with_gaps(layout.content[: layout.length * layout.size], np.repeat(valid, layout.size))
         return ak.contents.RegularArray(inner, layout.size, len(valid))
     lists = layout.to_ListOffsetArray64(True)
     offsets = np.zeros(len(valid) + 1, dtype=np.int64)
