@@ -23,6 +23,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from servicex_server.model.tally import TallyDocument
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -220,6 +222,8 @@ class FileResultRow(Base):
     attempts: Mapped[int] = mapped_column(Integer)
     reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    # Absent for failures, and for what older versions recorded.
+    tally: Mapped[TallyDocument | None] = mapped_column(Document)
 
 
 class AttemptRow(Base):

@@ -13,6 +13,7 @@ from servicex_server.model.kinds import (
     ResultDestination,
     ResultFormat,
 )
+from servicex_server.model.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class FileResult:
         store_key: key inside the store; None for a failure.
         reason: text for the user; None for a success.
         created_at: UTC, timezone-aware, never decreasing within a request.
+        tally: what was counted and timed; None for a failure, and unless it was asked for.
     """
 
     number: int
@@ -146,6 +148,7 @@ class FileResult:
     attempts: int
     reason: str | None
     created_at: datetime
+    tally: Tally | None = None
 
 
 @dataclass(frozen=True, slots=True)

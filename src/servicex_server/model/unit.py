@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.tally import Tally
 
 
 class Reason(StrEnum):
@@ -109,6 +110,7 @@ class FileDone:
         bytes_read: bytes fetched from the replica.
         size_bytes: size of the result object as the worker saw it; the store has the last word.
         seconds: wall time of the attempt.
+        tally: what else was counted and timed.
     """
 
     request_id: RequestId
@@ -122,6 +124,7 @@ class FileDone:
     seconds: float
     attempt: int = 1
     entry_start: int = 0
+    tally: Tally = Tally()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from servicex_server.errors import (
 )
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location
+from servicex_server.model.tally import Tally
 from servicex_server.model.unit import (
     Failure,
     FileDone,
@@ -80,6 +81,7 @@ class TransformSummary:
         bytes_read: bytes fetched from the replica.
         size_bytes: size of the result file.
         seconds: wall time.
+        tally: what else was counted and timed.
     """
 
     path: Path
@@ -89,6 +91,7 @@ class TransformSummary:
     bytes_read: int
     size_bytes: int
     seconds: float
+    tally: Tally = Tally()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +294,7 @@ def transform_unit(
         seconds=time.monotonic() - started,
         attempt=unit.attempt,
         entry_start=unit.entry_start,
+        tally=summary.tally,
     )
 
 

@@ -53,10 +53,12 @@ async def list_results(
     status: FileStatus | None = None,
     offset: int = 0,
     limit: int | None = None,
+    with_tally: bool = False,
 ) -> list[FileResult]:
     """Outcomes of the request's files in the order they were recorded.
 
-    `later_than` is taken generously: entries recorded at that time, or a little before, come again.
+    `later_than` is taken generously: entries recorded at that time, or a little before, come again. Tallies
+    come only if asked for: nobody needs those of ten thousand files at every poll.
     """
     request = await get_request(services, principal, ref)
     since = None
@@ -71,6 +73,7 @@ async def list_results(
         status=status,
         offset=offset,
         limit=limit,
+        with_tally=with_tally,
     )
 
 

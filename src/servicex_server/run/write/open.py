@@ -10,6 +10,7 @@ from pathlib import Path
 
 from servicex_server.errors import ResourceExhausted
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.run.write.arrow import ArrowWriter
 from servicex_server.run.write.parquet import ParquetWriter
 from servicex_server.run.write.protocol import Writer
 from servicex_server.run.write.root import RootWriter
@@ -47,9 +48,18 @@ def new_result(path: Path, result_format: ResultFormat) -> Iterator[Writer]:
 
 
 def _open(path: Path, result_format: ResultFormat) -> Writer:
-    if result_format is ResultFormat.PARQUET:
-        return ParquetWriter(path)
-    return RootWriter(path, result_format)
+    match result_format:
+        case ResultFormat.PARQUET:
+            return ParquetWriter(path)
+        case ResultFormat.ARROW:
+            return ArrowWriter(path)
+        case ResultFormat.HDF5:
+            # Imported for those who ask for it: it costs each worker's start, and nobody else.
+            from servicex_server.run.write.hdf5 import Hdf5Writer  # noqa: PLC0415
+
+            return Hdf5Writer(path)
+        case ResultFormat.ROOT_FILE | ResultFormat.ROOT_RNTUPLE:
+            return RootWriter(path, result_format)
 
 
 def _sync(path: Path) -> None:
