@@ -14,15 +14,21 @@ from servicex_server.model.kinds import LookupStatus
 from servicex_server.model.request import Dataset, DatasetFile
 
 # Building a statement costs more than running it, so those of every submit are built once.
-_FRESH = select(DatasetRow.id).where(DatasetRow.name == bindparam("name"), DatasetRow.is_stale.is_(False))
+_FRESH = select(DatasetRow.id, DatasetRow.n_files).where(
+    DatasetRow.name == bindparam("name"), DatasetRow.is_stale.is_(False)
+)
 _TOUCH = update(DatasetRow).where(DatasetRow.id == bindparam("used_id"))
 _ADD_FILES = insert(DatasetFileRow)
 
 
 def use_file_list(
     connection: Connection, *, name: str, did_finder: str, paths: Sequence[str], now: datetime
-) -> DatasetId:
-    """The fresh data set of that name, made of these files if there is none, and marked as used now."""
+) -> tuple[DatasetId, int]:
+    """The fresh data set of that name, made of these files if there is none, and marked as used now.
+
+    Returns:
+        Its id, and how many files it has.
+    """
     made = connection.execute(
         insert_new(connection, DatasetRow),
         {
@@ -37,7 +43,7 @@ def use_file_list(
             "is_stale": False,
         },
     ).rowcount
-    dataset_id = connection.execute(_FRESH, {"name": name}).scalar_one()
+    dataset_id, n_files = connection.execute(_FRESH, {"name": name}).one()
     if not made:
         connection.execute(_TOUCH, {"used_id": dataset_id, "last_used": now})
     else:
@@ -55,7 +61,7 @@ def use_file_list(
                 for position, path in enumerate(paths)
             ],
         )
-    return DatasetId(dataset_id)
+    return DatasetId(dataset_id), n_files
 
 
 def list_datasets(connection: Connection, *, did_finder: str | None, with_stale: bool) -> list[Dataset]:

@@ -125,14 +125,39 @@ async def test_duplicate_inputs_are_collapsed(bench: Bench) -> None:
     assert [file.paths for file in known] == [(b,), (a,)]
 
 
-async def test_a_file_list_is_a_data_set_named_by_its_digest(bench: Bench) -> None:
+async def test_lists_that_are_told_apart_by_spaces_alone_are_different_data_sets(bench: Bench) -> None:
+    a, b = str(bench.root / "a.root"), str(bench.root / "b.root")
+    async with bench.working():
+        requests = [
+            await bench.until_ended(await submit(bench.services, user, bench.submission(files=files)))
+            for user, files in ((USER, (f"{a} {b}",)), (OTHER, (a, b)))
+        ]
+    assert [request.counts.completed for request in requests] == [1, 2]
+    assert requests[0].did == requests[1].did, "as the official server would name them"
+    assert requests[0].dataset_id != requests[1].dataset_id
+
+
+async def test_the_same_list_is_another_data_set_after_a_link_has_changed(bench: Bench) -> None:
+    a, link = bench.root / "a.root", bench.root / "link.root"
+    link.symlink_to(a)
+    submission = bench.submission(files=(str(a), str(link)))
+    async with bench.working():
+        before = await bench.until_ended(await submit(bench.services, USER, submission))
+        link.unlink()
+        link.symlink_to(bench.root / "b.root")
+        after = await bench.until_ended(await submit(bench.services, USER, submission))
+    assert (before.counts.completed, after.counts.completed) == (1, 2)
+
+
+async def test_a_file_list_is_a_data_set_of_its_own_name(bench: Bench) -> None:
     submission = bench.submission(2)
     assert submission.files is not None
     digest = hashlib.sha256(" ".join(submission.files).encode()).hexdigest()
     async with bench.working():
         request = await bench.get(await submit(bench.services, USER, submission))
     dataset, files = await get_dataset(bench.services, USER, request.dataset_id)
-    assert request.did == dataset.name == digest
+    assert request.did == digest
+    assert len(dataset.name) == len(digest)
     assert (dataset.did_finder, dataset.lookup_status, dataset.n_files) == ("user", "complete", 2)
     assert [(file.adler32, file.size_bytes, file.n_events) for file in files] == [("xxx", 0, 0)] * 2
     assert min(file.id for file in files) >= 1
