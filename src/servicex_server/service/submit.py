@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 _DID = re.compile(r"(\w+)://(.*)", re.DOTALL)
 _DEFAULT_SCHEME = "rucio"
 _FINDERS = ("rucio", "cernopendata", "xrootd")
-_FILE_LIST_FINDER = "user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +212,6 @@ def _store(
     dataset_id, n_files = datasets.use_file_list(
         transaction,
         name=inputs.dataset,
-        did_finder=_FILE_LIST_FINDER,
         paths=inputs.paths,
         now=new.submit_time,
     )

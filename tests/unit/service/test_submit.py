@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service_bench import OTHER, QUICK, USER, Bench, is_running, new_bench, open_bench, prepare
+from service_bench import OTHER, QUICK, USER, Bench, is_running, new_bench, open_bench, prepare, succeed
 from servicex_server.errors import (
     InvalidRequest,
     QueryError,
@@ -21,7 +21,7 @@ from servicex_server.model.kinds import FileStatus, RequestState, ResultDestinat
 from servicex_server.model.request import ANYONE
 from servicex_server.model.unit import PreflightDone, PreflightUnit, Report, TransformUnit, Unit
 from servicex_server.service.context import Services
-from servicex_server.service.dataset import get_dataset
+from servicex_server.service.dataset import get_dataset, list_datasets
 from servicex_server.service.read import list_requests, list_results
 from servicex_server.service.submit import submit
 
@@ -66,7 +66,25 @@ async def test_a_rejected_query_leaves_nothing_behind(bench: Bench) -> None:
         with pytest.raises(QueryError, match=r"no branch 'x'; nearest: \(xx, xy\)"):
             await submit(bench.services, USER, bench.submission())
     assert await list_requests(bench.services, ANYONE) == []
+    assert await list_datasets(bench.services, ANYONE) == []
     assert len(bench.seen) == 1
+
+
+async def test_a_rejected_query_leaves_the_file_list_that_others_use(bench: Bench) -> None:
+    is_first = True
+
+    async def reject_second(services: Services, unit: Unit) -> Report | None:
+        nonlocal is_first
+        if isinstance(unit, PreflightUnit) and not is_first:
+            return PreflightDone(unit.request_id, rejection="no branch 'x'")
+        is_first = False
+        return await succeed(services, unit)
+
+    async with bench.working(reject_second):
+        request = await bench.until_ended(await submit(bench.services, USER, bench.submission()))
+        with pytest.raises(QueryError):
+            await submit(bench.services, OTHER, bench.submission())
+    assert [dataset.id for dataset in await list_datasets(bench.services, ANYONE)] == [request.dataset_id]
 
 
 async def test_a_late_rejection_ends_the_request_with_its_reason(tmp_path: Path) -> None:
