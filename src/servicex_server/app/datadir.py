@@ -114,6 +114,11 @@ class DataDir:
         return url if isinstance(url, str) else None
 
 
+def is_inside(folder: Path, data_dir: Path) -> bool:
+    """Whether a folder is the data folder or lies below it, links resolved."""
+    return folder.resolve().is_relative_to(data_dir.resolve())
+
+
 def _write_private(path: Path, text: str) -> None:
     """Replaces the file at once, readable by its owner only."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")

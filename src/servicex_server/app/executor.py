@@ -12,12 +12,18 @@ from servicex_server.store.backends.local import LocalStore
 
 
 def build(
-    *, store_folder: str, min_free_bytes: int, local_roots: list[str], allowed_private_hosts: list[str]
+    *,
+    store_folder: str,
+    min_free_bytes: int,
+    local_roots: list[str],
+    forbidden_folders: list[str],
+    allowed_private_hosts: list[str],
 ) -> Callable[[Unit], Report]:
     """The function that turns a unit into its report; made once in each child."""
     store = LocalStore(Path(store_folder), min_free_bytes=min_free_bytes)
     policy = SourcePolicy(
         local_roots=tuple(Path(root) for root in local_roots),
+        forbidden_folders=tuple(Path(folder) for folder in forbidden_folders),
         allowed_private_hosts=tuple(allowed_private_hosts),
     )
 

@@ -27,11 +27,14 @@ class SourcePolicy:
         local_roots: folders below which local files may lie, after symbolic links are resolved.
         allowed_private_hosts: host names, addresses or networks that may be loopback, link-local,
             private or reserved; "*" for all.
+        forbidden_folders: folders below which nothing is read although they lie below a root, such as the
+            server's own, where everybody's results and its secrets are.
         unrestricted_local: read any local file; for a process that runs with its caller's own rights.
     """
 
     local_roots: tuple[Path, ...] = ()
     allowed_private_hosts: tuple[str, ...] = ()
+    forbidden_folders: tuple[Path, ...] = ()
     unrestricted_local: bool = False
 
 
@@ -90,8 +93,10 @@ def check_host(policy: SourcePolicy, url: str) -> None:
         address.refuse_private(host, address.LOOPBACK, policy.allowed_private_hosts)
 
 
-def is_below_roots(policy: SourcePolicy, resolved: Path) -> bool:
+def may_read_local(policy: SourcePolicy, resolved: Path) -> bool:
     """Whether a path without symbolic links may be read."""
+    if any(resolved.is_relative_to(os.path.realpath(folder)) for folder in policy.forbidden_folders):
+        return False
     return policy.unrestricted_local or any(
         resolved.is_relative_to(os.path.realpath(root)) for root in policy.local_roots
     )
@@ -100,6 +105,8 @@ def is_below_roots(policy: SourcePolicy, resolved: Path) -> bool:
 def refuse_local(policy: SourcePolicy, asked: str) -> SourceRefused:
     """The refusal for a local path, in words that do not tell whether the path exists."""
     roots = ", ".join(str(root) for root in policy.local_roots) or "none are configured"
+    if policy.local_roots and policy.forbidden_folders:
+        roots += " (except the server's own data folder)"
     message = f"the file {asked!r} is not below a folder this server reads from; local roots: {roots}"
     return SourceRefused(message)
 
@@ -119,7 +126,7 @@ def _resolve_local(policy: SourcePolicy, path: str) -> Path:
         candidates = [Path(os.path.realpath(path))]
     else:
         candidates = [Path(os.path.realpath(root / path)) for root in policy.local_roots]
-    allowed = [candidate for candidate in candidates if is_below_roots(policy, candidate)]
+    allowed = [candidate for candidate in candidates if may_read_local(policy, candidate)]
     if not allowed:
         raise refuse_local(policy, path)
     return next((candidate for candidate in allowed if candidate.exists()), allowed[0])

@@ -90,6 +90,34 @@ def test_a_folder_swapped_for_a_link_after_the_check_does_not_open(root: Path, p
         LocalSource(checked, policy)
 
 
+def test_forbidden_folders_below_a_root_are_refused_by_every_path(root: Path) -> None:
+    own = root / "own"
+    (own / "store").mkdir(parents=True)
+    (own / "store" / "result").touch()
+    (root / "alias").symlink_to(own)
+    (root / "result.root").symlink_to(own / "store" / "result")
+    policy = SourcePolicy(local_roots=(root,), forbidden_folders=(root / "alias",))
+    for path in ("own/store/result", f"{own}/store/result", "alias/store/result", "result.root", "own"):
+        with pytest.raises(SourceRefused, match="except the server's own data folder"):
+            check(policy, path)
+    assert check(policy, "x.root") == str(root / "x.root")
+    (root / "own-sibling").touch()
+    assert check(policy, "own-sibling") == str(root / "own-sibling")
+
+
+def test_a_forbidden_folder_swapped_in_after_the_check_does_not_open(root: Path) -> None:
+    (root / "own").mkdir()
+    (root / "own" / "x.root").touch()
+    (root / "sub").mkdir()
+    (root / "sub" / "x.root").touch()
+    policy = SourcePolicy(local_roots=(root,), forbidden_folders=(root / "own",))
+    checked = check(policy, "sub/x.root")
+    (root / "sub").rename(root / "gone")
+    (root / "sub").symlink_to(root / "own")
+    with pytest.raises(SourceRefused, match="not below"):
+        LocalSource(checked, policy)
+
+
 def test_nothing_local_is_read_without_roots() -> None:
     with pytest.raises(SourceRefused, match="none are configured"):
         check(SourcePolicy(), "/etc/passwd")
