@@ -58,6 +58,7 @@ def _with_database(settings: Settings, task: Callable[[Database], Awaitable[T]])
     if not data.database.exists():
         message = f"no server has run on the data folder {data.path} yet; name another with --data-dir"
         raise ConfigurationError(message)
+    data.protect_database()
     schema.upgrade(data.database_url)
 
     async def perform() -> T:
