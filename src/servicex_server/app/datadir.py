@@ -42,6 +42,10 @@ class DataDir:
         return self.path / "queue.sock"
 
     @property
+    def _token(self) -> Path:
+        return self.path / "token"
+
+    @property
     def client_config(self) -> Path:
         return self.path / "servicex.yaml"
 
@@ -104,13 +108,18 @@ class DataDir:
         return bytes.fromhex(path.read_text().strip())
 
     def read_token(self) -> str | None:
-        """The access token in the ready-made client configuration, if there is one."""
+        """The access token of the person who runs the server, if there is one yet."""
         try:
-            content = yaml.safe_load(self.client_config.read_text())
-            token = content["api_endpoints"][0].get("token")
-        except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+            return self._token.read_text().strip() or None
+        except (OSError, UnicodeDecodeError):
             return None
-        return token if isinstance(token, str) else None
+
+    def write_token(self, token: str) -> None:
+        """Keeps the owner's token, in its own file: an open server writes `servicex.yaml` without one."""
+        _write_private(self._token, token + "\n")
+
+    def forget_token(self) -> None:
+        self._token.unlink(missing_ok=True)
 
     def write_client_config(self, url: str, token: str | None) -> None:
         """Writes the file that the official client reads; with mode 0600, since it carries the token."""
