@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from servicex_server.errors import SourceRefused
 from servicex_server.model.naming import show_location
 from servicex_server.source import address
+from servicex_server.source.url import split_url
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
@@ -64,7 +65,8 @@ def check(policy: SourcePolicy, url_or_path: str) -> str:
         message = f"cannot read {shown!r}: the scheme {scheme}:// is not supported; allowed is {ALLOWED}"
         raise SourceRefused(message)
     check_host(policy, url_or_path)
-    return url_or_path
+    # The XRootD client has its own idea of a URL: it gets one put together from the parts that were checked.
+    return str(split_url(url_or_path)) if scheme == "root" else url_or_path
 
 
 def scheme_of(location: str) -> str | None:
@@ -75,15 +77,7 @@ def scheme_of(location: str) -> str | None:
 
 def check_host(policy: SourcePolicy, url: str) -> None:
     """Raises SourceRefused if the URL has no usable host, or spells out an address that is not allowed."""
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError as error:
-        message = f"not a URL: {show_location(url)!r} ({error})"
-        raise SourceRefused(message) from error
-    if not host:
-        message = f"the URL {show_location(url)!r} has no host"
-        raise SourceRefused(message)
+    host = split_url(url).host
     literal = address.from_literal(host)
     if literal is not None:
         address.refuse_private(host, literal, policy.allowed_private_hosts)
