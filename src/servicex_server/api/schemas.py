@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from servicex_server.api.text import to_message
 from servicex_server.errors import InvalidRequest
 from servicex_server.model.kinds import FileStatus, RequestState, ResultDestination, ResultFormat
+from servicex_server.model.naming import show_location
 from servicex_server.model.request import (
     Dataset,
     DatasetFile,
@@ -342,7 +343,10 @@ class DatasetList(BaseModel):
 
 
 class FileSummary(BaseModel):
-    """One file of a data set, with its replicas joined by commas."""
+    """One file of a data set, with its replicas joined by commas.
+
+    Data sets are everybody's, so credentials in the URLs, which are their submitter's, are left out.
+    """
 
     id: int
     adler32: str | None
@@ -357,7 +361,7 @@ class FileSummary(BaseModel):
             adler32=file.adler32,
             file_size=file.size_bytes,
             file_events=file.n_events,
-            paths=",".join(file.paths),
+            paths=",".join(map(show_location, file.paths)),
         )
 
 

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 import httpx
 
-from servicex_server.app.datadir import DataDir
+from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.settings import Settings
 from servicex_server.db import schema
@@ -89,7 +89,11 @@ def _database(settings: Settings) -> Finding:
 
 def _roots(settings: Settings) -> Iterator[Finding]:
     for root in settings.local_roots:
-        if root.is_dir() and os.access(root, os.R_OK | os.X_OK):
+        if is_inside(root, settings.data_dir):
+            yield Finding(
+                "local root", Grade.FAIL, f"{root} lies in the data folder, which inputs are never read from"
+            )
+        elif root.is_dir() and os.access(root, os.R_OK | os.X_OK):
             yield Finding("local root", Grade.OK, str(root))
         else:
             yield Finding(

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from servicex_server.app.datadir import DataDir
+from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.settings import Settings
 from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
@@ -54,6 +54,12 @@ def _check_roots(settings: Settings) -> None:
     for root in settings.local_roots:
         if not root.is_dir() or not os.access(root, os.R_OK | os.X_OK):
             message = f"the local root {root} is not a folder you may read; name others with --local-root"
+            raise ConfigurationError(message)
+        if is_inside(root, settings.data_dir):
+            message = (
+                f"the local root {root} lies in the data folder {settings.data_dir}, which inputs are never "
+                "read from; name others with --local-root, or another --data-dir"
+            )
             raise ConfigurationError(message)
 
 
@@ -114,6 +120,7 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
             "store_folder": str(data.store),
             "min_free_bytes": settings.min_free_bytes,
             "local_roots": [str(root) for root in settings.local_roots],
+            "forbidden_folders": [str(data.path)],
             "allowed_private_hosts": list(settings.allowed_private_hosts),
             "n_threads": settings.worker_threads or max(1, usable_cores() // settings.workers),
             "sandbox": _sandbox_bounds(settings),
@@ -169,7 +176,9 @@ async def _open_services(
         queue=queue,
         store=LocalStore(data.store, min_free_bytes=settings.min_free_bytes),
         policy=SourcePolicy(
-            local_roots=settings.local_roots, allowed_private_hosts=settings.allowed_private_hosts
+            local_roots=settings.local_roots,
+            forbidden_folders=(data.path,),
+            allowed_private_hosts=settings.allowed_private_hosts,
         ),
         limits=Limits(
             preflight_files=settings.preflight_files,

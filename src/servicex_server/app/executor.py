@@ -17,6 +17,7 @@ def build(
     store_folder: str,
     min_free_bytes: int,
     local_roots: list[str],
+    forbidden_folders: list[str],
     allowed_private_hosts: list[str],
     n_threads: int,
     sandbox: dict[str, float] | None,
@@ -29,6 +30,7 @@ def build(
     store = LocalStore(Path(store_folder), min_free_bytes=min_free_bytes)
     policy = SourcePolicy(
         local_roots=tuple(Path(root) for root in local_roots),
+        forbidden_folders=tuple(Path(folder) for folder in forbidden_folders),
         allowed_private_hosts=tuple(allowed_private_hosts),
     )
 

@@ -206,7 +206,7 @@ class FileResultRow(Base):
 
     number: Mapped[int] = mapped_column(Key, primary_key=True)
     request_number: Mapped[int] = mapped_column(ForeignKey("request.number", ondelete="CASCADE"))
-    file_id: Mapped[int] = mapped_column(ForeignKey("dataset_file.id"))
+    file_id: Mapped[int] = mapped_column(ForeignKey("dataset_file.id"), index=True)
     entry_start: Mapped[int] = mapped_column(BigInteger)
     path: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16))
@@ -234,7 +234,7 @@ class AttemptRow(Base):
 
     number: Mapped[int] = mapped_column(Key, primary_key=True)
     request_number: Mapped[int] = mapped_column(ForeignKey("request.number", ondelete="CASCADE"))
-    file_id: Mapped[int] = mapped_column(ForeignKey("dataset_file.id"))
+    file_id: Mapped[int] = mapped_column(ForeignKey("dataset_file.id"), index=True)
     entry_start: Mapped[int] = mapped_column(BigInteger)
     attempt: Mapped[int] = mapped_column(Integer)
     reason: Mapped[str] = mapped_column(String(32))

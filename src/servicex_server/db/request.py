@@ -6,8 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
+from servicex_server.db.dataset import delete_unused
 from servicex_server.db.orm import RequestRow
 from servicex_server.model.bucket import BucketKey
 from servicex_server.model.ids import DatasetId, RequestId
@@ -239,15 +240,12 @@ def list_deleted(connection: Connection) -> list[tuple[RequestId, int]]:
 
 
 def delete_request(connection: Connection, number: int) -> None:
-    """Removes the row and what still hangs on it."""
-    connection.execute(delete(RequestRow).where(RequestRow.number == number))
-
-
-def count_requests(connection: Connection) -> int:
-    """How many requests there are, without deleted ones."""
-    return connection.execute(
-        select(func.count()).select_from(RequestRow).where(RequestRow.deleted_at.is_(None))
-    ).scalar_one()
+    """Removes the row and what still hangs on it, the file list too if no other request uses it."""
+    dataset_id = connection.execute(
+        delete(RequestRow).where(RequestRow.number == number).returning(RequestRow.dataset_id)
+    ).scalar_one_or_none()
+    if dataset_id is not None:
+        delete_unused(connection, DatasetId(dataset_id))
 
 
 def _to_request(row: Row[tuple[object, ...]]) -> TransformRequest:

@@ -9,7 +9,7 @@ from servicex_server.errors import InvalidRequest, ServicexError
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location, unique_object_name
 from servicex_server.run.execute import TransformSummary, to_failure, transform_file
-from servicex_server.source.policy import CALLERS_OWN
+from servicex_server.source.policy import CALLERS_OWN, check, scheme_of
 from servicex_server.telemetry.machine import usable_cores
 
 
@@ -35,14 +35,16 @@ def transform_files(
         What became of each file, as soon as its result is there.
 
     Raises:
-        InvalidRequest: the query, a file or the format is at fault.
+        InvalidRequest: the query, a file or the format is at fault, or a result would replace an input.
         TransformError: a file could not be transformed; files before it have their results.
     """
     if max_events is not None and max_events < 0:
         message = f"the number of events cannot be negative: {max_events}"
         raise InvalidRequest(message)
     kind = _to_format(result_format)
-    for file, place in _places(files, kind, Path(output)):
+    places = _places(files, kind, Path(output))
+    _refuse_overwriting(places)
+    for file, place in places:
         try:
             yield transform_file(
                 file,
@@ -94,3 +96,30 @@ def _places(files: Sequence[str | Path], kind: ResultFormat, output: Path) -> li
         taken.add(result)
         places.append((name, output / result))
     return places
+
+
+def _refuse_overwriting(places: Sequence[tuple[str, Path]]) -> None:
+    """Raises InvalidRequest if a result would take the place of any local input, by whatever path."""
+    inputs = {
+        _file_number(Path(check(CALLERS_OWN, name))): name
+        for name, _ in places
+        if scheme_of(name) in {None, "file"}
+    }
+    inputs.pop(None, None)
+    for _, place in places:
+        name = inputs.get(_file_number(place))
+        if name is not None:
+            message = (
+                f"the result {str(place)!r} would replace the input {show_location(name)!r}; "
+                "choose another --output"
+            )
+            raise InvalidRequest(message)
+
+
+def _file_number(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file, the same for all paths that lead to it; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

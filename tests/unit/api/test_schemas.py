@@ -276,6 +276,14 @@ def test_dataset_shape() -> None:
     assert files[0]["paths"] == "/data/a.root,root://h//a.root"
 
 
+def test_a_dataset_shows_no_credentials_of_its_files() -> None:
+    file = replace(
+        FILE, paths=("https://me:s3cret@h/a.root?token=s3cret", "root://me@h//a.root?authz=s3cret")
+    )
+    (shown,) = DatasetDetails.from_files(DATASET, [file]).files
+    assert shown.paths == "https://h/a.root?…,root://h//a.root?…"
+
+
 def test_capabilities_are_what_the_client_can_parse() -> None:
     assert "poll_local_transformation_results" in CAPABILITIES
     limits = [name.removeprefix("long_sample_titles_") for name in CAPABILITIES if name.startswith("long_")]

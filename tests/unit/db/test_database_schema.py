@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import insert, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from servicex_server.db import schema
-from servicex_server.db.orm import Base
+from servicex_server.db.orm import Base, PrincipalRow
 from servicex_server.db.session import build_engine
 from servicex_server.errors import ConfigurationError
 
@@ -39,6 +41,26 @@ def test_an_upgrade_makes_what_the_tables_say(url: str) -> None:
     assert mode == "wal"
 
 
+def test_a_database_of_the_first_version_is_brought_up_to_date(url: str) -> None:
+    engine = build_engine(url, size=1, busy_timeout_s=1, read_only=False)
+    Path(url.removeprefix("sqlite:///")).parent.mkdir()
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            insert(PrincipalRow).values(
+                name="marie", token_sha256="0" * 64, is_admin=False, created=datetime.now(UTC)
+            )
+        )
+    assert schema.upgrade(url) == schema.HEAD
+    with engine.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        assert connection.execute(select(PrincipalRow.name)).scalar_one() == "marie"
+    engine.dispose()
+
+
 def test_the_newest_migration_is_the_one_this_code_needs() -> None:
     config = Config()
     config.set_main_option("script_location", str(schema.MIGRATIONS))
@@ -52,7 +74,8 @@ def test_a_missing_schema_is_refused_with_the_command(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "words"), [("0000", "needs 0001; run `servicex-server db upgrade`"), ("9999", "newer")]
+    ("found", "words"),
+    [("0000", f"needs {schema.HEAD}; run `servicex-server db upgrade`"), ("9999", "newer")],
 )
 def test_another_schema_is_refused(url: str, found: str, words: str) -> None:
     schema.upgrade(url)

@@ -111,6 +111,31 @@ def test_of_several_files_the_bad_one_is_named(files: list[Path], tmp_path: Path
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("spelling", ["{0}", "file://{0}"])
+def test_a_result_never_takes_the_place_of_an_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, spelling: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.root", "y.root"):
+        with uproot.recreate(name) as file:
+            file.mktree("Events", {"x": "f8"})
+    before = Path("x.root").read_bytes(), Path("y.root").read_bytes()
+    names = [spelling.format(tmp_path / "x.root"), "y.root"][:number]
+    if number == 1:
+        outputs = ["x.root", "alias.root", "other.root"]
+        Path("alias.root").symlink_to("x.root")
+        Path("other.root").hardlink_to("x.root")
+    else:
+        outputs = ["."]
+    for output in outputs:
+        with pytest.raises(InvalidRequest, match=r"would replace the input .*choose another --output"):
+            servicex_server.transform(
+                names, codegen="uproot-raw", selection=SELECTION, output=output, result_format="root-file"
+            )
+    assert (Path("x.root").read_bytes(), Path("y.root").read_bytes()) == before
+
+
 def test_a_selection_file_that_is_missing_is_told(files: list[Path], tmp_path: Path) -> None:
     code, _, error = run(
         files[0], "--codegen", "uproot-raw", "--selection", "@no", "--output", tmp_path / "out"

@@ -50,7 +50,7 @@ class RootFile:
         size_bytes = self._bytes.size_bytes
         header = self._bytes.read_ranges([(0, min(_HEADER_BYTES, size_bytes))])[0]
         if header[:4] != b"root":
-            what = "it is empty" if not size_bytes else f"it begins with {header[:4]!r}"
+            what = "it is empty" if not size_bytes else "it does not begin as one"
             message = f"{location} is not a ROOT file: {what}"
             raise SourceCorrupt(message)
         end = _end_of_file(header)
