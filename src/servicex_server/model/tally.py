@@ -98,7 +98,9 @@ def to_document(tally: Tally) -> TallyDocument:
     """
     return {
         "bytes_decompressed": _count(tally.bytes_decompressed),
-        "seconds": {stage.name: _seconds(getattr(tally.seconds, stage.name)) for stage in fields(StageSeconds)},
+        "seconds": {
+            stage.name: _seconds(getattr(tally.seconds, stage.name)) for stage in fields(StageSeconds)
+        },
         "cut_flow": [
             {"cut": _text(step.text), "rows": _count(step.n_rows)} for step in tally.cut_flow[:MAX_STEPS]
         ],

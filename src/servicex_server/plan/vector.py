@@ -39,7 +39,11 @@ _COORDINATES = (
         for longitudinal in ("z", "theta", "eta")
         for temporal in ("t", "tau")
     ),
-    *(azimuthal + longitudinal for azimuthal in _AZIMUTHAL[2:] for longitudinal in ("", "pz", "theta", "eta")),
+    *(
+        azimuthal + longitudinal
+        for azimuthal in _AZIMUTHAL[2:]
+        for longitudinal in ("", "pz", "theta", "eta")
+    ),
     *(
         azimuthal + longitudinal + temporal
         for azimuthal in _AZIMUTHAL[2:]

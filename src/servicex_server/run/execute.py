@@ -37,18 +37,19 @@ from servicex_server.model.unit import (
 )
 from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
-from servicex_server.plan.plan import BoundPlan, Plan
+from servicex_server.plan.plan import BoundOutput, BoundPlan, Plan
 from servicex_server.run.read.chunk import CHUNK_BYTES
 from servicex_server.run.read.root import RootFile
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.run.script import transform_script
-from servicex_server.run.table import Tally, evaluate_empty, write_table
+from servicex_server.run.table import TableCounts, evaluate_empty, tally_of, write_table
 from servicex_server.run.write.canonical import schema_of
 from servicex_server.run.write.fit import check_columns, check_format
 from servicex_server.run.write.open import new_result
 from servicex_server.source.open import open_source
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
+from servicex_server.source.timed import TimedSource
 from servicex_server.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def transform_file(
     for replica in replicas:
         try:
             if plan.script is not None:
-                counts = transform_script(
+                script = transform_script(
                     plan.script,
                     replica,
                     result_format=result_format,
@@ -172,14 +173,15 @@ def transform_file(
                     path=output,
                     location=show_location(replica),
                     # Nobody but the code knows how many entries it looked at.
-                    n_events_in=counts.n_rows,
-                    n_events_out=counts.n_rows,
-                    bytes_read=counts.bytes_read,
+                    n_events_in=script.n_rows,
+                    n_events_out=script.n_rows,
+                    bytes_read=script.bytes_read,
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
                 )
-            with RootFile(open_source(replica, policy, limits)) as file:
-                tally = _transform(
+            source = TimedSource(open_source(replica, policy, limits))
+            with RootFile(source) as file:
+                counts = _transform(
                     file,
                     plan,
                     result_format=result_format,
@@ -188,14 +190,21 @@ def transform_file(
                     chunk_bytes=chunk_bytes,
                     n_threads=n_threads,
                 )
+                tally = tally_of(
+                    counts,
+                    bytes_decompressed=file.bytes_decompressed,
+                    seconds_waiting=source.seconds_waiting,
+                )
                 return TransformSummary(
                     path=output,
                     location=show_location(replica),
-                    n_events_in=tally.n_in,
-                    n_events_out=tally.n_out,
-                    bytes_read=file.bytes_read,
+                    # Several tables may be made of one tree, whose entries count once.
+                    n_events_in=sum({table.tree: part.n_in for table, part in counts}.values()),
+                    n_events_out=sum(part.n_out for _, part in counts),
+                    bytes_read=source.bytes_read,
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
+                    tally=tally,
                 )
         except (SourceUnavailable, SourceRefused, SourceCorrupt) as fault:
             log.info("replica failed: %s", fault.message)
@@ -224,20 +233,23 @@ def _transform(
     entries: EntryRange,
     chunk_bytes: int,
     n_threads: int,
-) -> Tally:
+) -> list[tuple[BoundOutput, TableCounts]]:
+    """Writes the result; what happened to each of its tables."""
     bound = bind(plan, file)
     check_format(bound, result_format)
-    total = Tally()
+    counts: list[tuple[BoundOutput, TableCounts]] = []
     with new_result(path, result_format) as writer:
         for output in bound.outputs:
             tree = file.tree(output.tree)
             span = entries.within(tree.n_entries)
-            total.add(write_table(writer, output, tree, span, chunk_bytes=chunk_bytes, n_threads=n_threads))
+            counts.append(
+                (
+                    output,
+                    write_table(writer, output, tree, span, chunk_bytes=chunk_bytes, n_threads=n_threads),
+                )
+            )
         writer.copy(file.directory, bound.copied_objects)
-    # Several tables may be made of one tree, whose entries count once.
-    spans = [entries.within(file.tree(name).n_entries) for name in {output.tree for output in bound.outputs}]
-    total.n_in = sum(stop - start for start, stop in spans)
-    return total
+    return counts
 
 
 def transform_unit(

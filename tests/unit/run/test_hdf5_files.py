@@ -126,7 +126,9 @@ def test_columns_longer_than_a_chunk_are_whole(tmp_path: Path) -> None:
 
 
 def test_the_layout_is_that_of_the_documentation(tmp_path: Path) -> None:
-    array = ak.Array({"Jet": ak.zip({"pt": JAGGED, "eta": JAGGED}), "maybe": ak.firsts(JAGGED), "a/b": [1, 2, 3]})
+    array = ak.Array(
+        {"Jet": ak.zip({"pt": JAGGED, "eta": JAGGED}), "maybe": ak.firsts(JAGGED), "a/b": [1, 2, 3]}
+    )
     write(tmp_path / "out", HDF5, [array])
     with h5py.File(tmp_path / "out") as file:
         assert (file.attrs["layout"], file.attrs["layout_version"]) == ("servicex", 1)

@@ -19,7 +19,7 @@ from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.run.read.root import RootFile
-from servicex_server.run.table import Tally, write_table
+from servicex_server.run.table import TableCounts, write_table
 from servicex_server.run.write.protocol import Encoded
 from servicex_server.source.open import open_source
 from servicex_server.source.policy import CALLERS_OWN
@@ -86,7 +86,7 @@ def func_adl(query: str, file: RootFile) -> BoundOutput:
 
 def run(
     file: RootFile, output: BoundOutput, *, chunk_bytes: int = 1, n_threads: int = 1
-) -> tuple[Rows, Tally]:
+) -> tuple[Rows, TableCounts]:
     writer = Rows()
     tree = file.tree(output.tree)
     span = (0, tree.n_entries)
@@ -140,7 +140,7 @@ def test_elements_made_rows_have_no_sum_of_weights_but_are_counted(file: RootFil
 
 def test_the_stages_are_timed(file: RootFile) -> None:
     _, tally = run(file, func_adl(".Select(lambda e: e.pt)", file), n_threads=2)
-    assert set(tally.seconds) == {"read", "filter", "encode", "write"}
+    assert set(tally.seconds) == {"load", "filter", "encode", "write"}
     assert all(seconds >= 0 for seconds in tally.seconds.values())
 
 

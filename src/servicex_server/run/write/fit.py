@@ -24,7 +24,9 @@ def check_format(bound: BoundPlan, result_format: ResultFormat) -> None:
     """Raises FormatError, with the names of the columns, if the result does not fit the format."""
     if bound.copied_objects and result_format not in _ROOT:
         names = ", ".join(bound.copied_objects[:5])
-        message = f"{result_format.value} cannot hold copied objects ({names}); ask for root-file or root-rntuple"
+        message = (
+            f"{result_format.value} cannot hold copied objects ({names}); ask for root-file or root-rntuple"
+        )
         raise FormatError(message)
     if result_format in _ONE_TABLE:
         why = f"{result_format.value} keeps all trees in one table"

@@ -42,7 +42,9 @@ def unnest(columns: Mapping[str, ak.Array]) -> list[Piece]:
     Raises:
         FormatError: a text holds a NUL character.
     """
-    return [piece for name, array in columns.items() for piece in _unnest(to_canonical(array).layout, (name,))]
+    return [
+        piece for name, array in columns.items() for piece in _unnest(to_canonical(array).layout, (name,))
+    ]
 
 
 def groups(schema: Mapping[str, Type]) -> dict[tuple[str, ...], str]:
@@ -136,6 +138,4 @@ def with_gaps(layout: Any, valid: Any) -> Any:
     offsets = np.zeros(len(valid) + 1, dtype=np.int64)
     offsets[1:][valid] = np.diff(lists.offsets.data)
     np.cumsum(offsets, out=offsets)
-    return ak.contents.ListOffsetArray(
-        ak.index.Index64(offsets), lists.content, parameters=layout.parameters
-    )
+    return ak.contents.ListOffsetArray(ak.index.Index64(offsets), lists.content, parameters=layout.parameters)
