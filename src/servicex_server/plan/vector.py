@@ -39,7 +39,11 @@ _COORDINATES = (
         for longitudinal in ("z", "theta", "eta")
         for temporal in ("t", "tau")
     ),
-    *(azimuthal + longitudinal for azimuthal in _AZIMUTHAL[2:] for longitudinal in ("", "pz", "theta", "eta")),
+    *(
+        azimuthal + longitudinal
+        for azimuthal in _AZIMUTHAL[2:]
+        for longitudinal in ("", "pz", "theta", "eta")
+    ),
     *(
         azimuthal + longitudinal + temporal
         for azimuthal in _AZIMUTHAL[2:]
@@ -55,7 +59,8 @@ _OF_ANOTHER = _words(
 deltaRapidityPhi deltaRapidityPhi2 boost boost_p4 boost_beta3 boostCM_of boostCM_of_p4 boostCM_of_beta3"""
 )
 _OF_A_NUMBER = _words(
-    "boostX boostY boostZ rotateX rotateY rotateZ scale scale2D scale3D scale4D transform2D transform3D transform4D"
+    """boostX boostY boostZ rotateX rotateY rotateZ scale scale2D scale3D scale4D
+transform2D transform3D transform4D"""
 )
 
 METHODS: Mapping[str, tuple[int, int]] = MappingProxyType(
