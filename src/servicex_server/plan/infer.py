@@ -13,6 +13,7 @@ from typing import NoReturn, cast
 import numpy as np
 
 from servicex_server.errors import QueryTypeError
+from servicex_server.plan.function import SCALAR_TYPES
 from servicex_server.plan.ir import Scalar
 from servicex_server.plan.types import (
     Bool,
@@ -145,6 +146,8 @@ def _leaf_of_ufunc(function: str, leaves: Sequence[Operand]) -> Type:
             fail("text can only be compared with == and !=")
         return Bool()
     signature = [_promotable(leaf) for leaf in leaves]
+    if function in SCALAR_TYPES:
+        return from_dtype(np.dtype(SCALAR_TYPES[function]))
     if function in _FLOAT_SPECIAL or function in {"round", "real", "imag"}:
         return _leaf_of_special(function, strong(leaves[0]))
     ufunc = cast(np.ufunc, getattr(np, function))

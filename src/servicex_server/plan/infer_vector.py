@@ -21,9 +21,8 @@ def type_of_vectors(records: Type, kind: str) -> Type:
     """The type of records that become vectors."""
     record = leaf_of(records)
     if not isinstance(record, Record) or record.is_tuple:
-        fail(
-            f"vectors are made of records with fields such as pt, eta, phi, mass, not {infer.describe(record)}"
-        )
+        what = infer.describe(record)
+        fail(f"vectors are made of records with fields such as pt, eta, phi, mass, not of {what}")
     return infer.map_leaf(records, lambda _: Record(record.fields, name=kind))
 
 

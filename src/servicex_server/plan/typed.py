@@ -206,6 +206,8 @@ class Builder:
         match function:
             case "with_name":
                 return self.vectors(arguments[0], cast(str, checked["name"]), origin)
+            case "fields":
+                return self._several(arguments[0], cast("tuple[str, ...]", checked["names"]), origin)
             case "vector":
                 return self.member(cast(str, checked["member"]), arguments, origin)
             case _:
@@ -262,6 +264,10 @@ class Builder:
     def _even(self, values: Sequence[Typed]) -> tuple[Typed, ...]:
         shapes = {_shape(value.operand) for value in values if not isinstance(value.operand, Weak)}
         return tuple(values) if len(shapes) < 2 else tuple(map(self.jagged, values))
+
+    def _several(self, records: Typed, names: Sequence[str], origin: Origin | None) -> Typed:
+        fields = [self.project(records, name) for name in names]
+        return self.zip(tuple(names), fields, max(depth_of(records.type), 1), origin)
 
     # -- fields ------------------------------------------------------------------------------------------
 

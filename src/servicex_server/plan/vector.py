@@ -59,7 +59,8 @@ _OF_ANOTHER = _words(
 deltaRapidityPhi deltaRapidityPhi2 boost boost_p4 boost_beta3 boostCM_of boostCM_of_p4 boostCM_of_beta3"""
 )
 _OF_A_NUMBER = _words(
-    "boostX boostY boostZ rotateX rotateY rotateZ scale scale2D scale3D scale4D transform2D transform3D transform4D"
+    """boostX boostY boostZ rotateX rotateY rotateZ scale scale2D scale3D scale4D
+transform2D transform3D transform4D"""
 )
 
 METHODS: Mapping[str, tuple[int, int]] = MappingProxyType(
