@@ -333,6 +333,28 @@ async def test_results_are_read_where_the_client_sees_the_server(
         assert status["log-url"] == page
 
 
+@pytest.mark.parametrize(("value", "n_shown"), [("true", 1), ("false", 1), ("0", 1), ("x", 1), ("", 0)])
+async def test_stale_datasets_are_shown_for_any_value(edge: Edge, value: str, n_shown: int) -> None:
+    status = await edge.finish(await edge.submit())
+    http = edge.http()
+    await http.delete(f"/servicex/datasets/{status['did_id']}")
+    answer = await http.get("/servicex/datasets", params={"show-deleted": value})
+    assert len(answer.json()["datasets"]) == n_shown
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+async def test_nothing_internal_is_reached_from_outside(edge: Edge, method: str) -> None:
+    request_id = await edge.submit()
+    for what in (f"{request_id}/file-complete", f"{request_id}/status", "1/files", "1/complete", "1/error"):
+        answer = await edge.http("boss").request(
+            method, f"/servicex/internal/transformation/{what}", json={"severity": "fatal"}
+        )
+        assert answer.status_code == 404, what
+        assert isinstance(answer.json()["message"], str)
+    (status,) = (await edge.http().get("/servicex/transformation")).json()["requests"]
+    assert (status["status"], status["files-completed"], status["files-failed"]) == ("Running", 0, 0)
+
+
 async def test_openapi_describes_every_public_route(edge: Edge) -> None:
     answer = await edge.http(None).get("/openapi.json")
     assert answer.status_code == 200
