@@ -305,8 +305,6 @@ async def test_start_page_is_a_list_of_buckets_for_signed_requests(edge: Edge) -
         ({}, {}, "127.0.0.1:5000", False),
         ({}, {"Host": "localhost:8000"}, "localhost:8000", False),
         ({}, {"X-Forwarded-Proto": "https"}, "127.0.0.1:5000", False),
-        ({"trust_forwarded_proto": True}, {"X-Forwarded-Proto": "https"}, "127.0.0.1:5000", True),
-        ({"trust_forwarded_proto": True}, {"X-Forwarded-Proto": "gopher"}, "127.0.0.1:5000", False),
         ({"public_url": "https://sx.example.org"}, {}, "sx.example.org", True),
         (
             {"public_url": "http://sx.example.org:8080/"},
