@@ -98,6 +98,34 @@ async def test_time_that_is_none_is_refused(edge: Edge) -> None:
     assert "yesterday" in answer.json()["message"]
 
 
+async def test_failed_files_are_tried_again(edge: Edge) -> None:
+    request_id = await edge.submit("a.root", "broken.root", "broken-too.root")
+    url = f"/servicex/transformation/{request_id}"
+    assert (await edge.http().post(f"{url}/retry")).status_code == 400, "it has not ended"
+    await edge.finish(request_id)
+    kept = (await edge.http().get(f"{url}/results")).json()["results"][0]
+    answer = await edge.http().post(f"{url}/retry")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"message": f"transformation request {request_id} runs again for 2 files"},
+    )
+    status = await edge.finish(request_id)
+    assert (status["status"], status["files-completed"], status["files-failed"]) == ("Complete", 1, 2)
+    assert kept in (await edge.http().get(f"{url}/results")).json()["results"]
+
+
+async def test_only_a_request_with_failed_files_is_tried_again_and_by_its_owner(edge: Edge) -> None:
+    request_id = await edge.submit("a.root")
+    await edge.finish(request_id)
+    url = f"/servicex/transformation/{request_id}/retry"
+    answer = await edge.http().post(url)
+    assert answer.status_code == 400
+    assert "nothing to retry" in answer.json()["message"]
+    assert (await edge.http("bob").post(url)).status_code == 403
+    assert (await edge.http(None).post(url)).status_code == 401
+    assert (await edge.http().post(f"/servicex/transformation/{UNKNOWN}/retry")).status_code == 404
+
+
 async def test_request_may_be_named_by_its_number(edge: Edge) -> None:
     request_id = await edge.submit()
     await edge.finish(request_id)
@@ -370,6 +398,7 @@ async def test_openapi_describes_every_public_route(edge: Edge) -> None:
         "GET /servicex/transformation/{ref}",
         "DELETE /servicex/transformation/{ref}",
         "GET /servicex/transformation/{ref}/cancel",
+        "POST /servicex/transformation/{ref}/retry",
         "GET /servicex/transformation/{ref}/results",
         "GET /servicex/transformation/{ref}/status",
         "GET /servicex/transformation/{ref}/errors",
