@@ -25,7 +25,6 @@ from servicex_server.model.request import (
 )
 
 CAPABILITIES = ("poll_local_transformation_results", "long_sample_titles_10240")
-MAX_WORKERS = 100_000
 _TITLE_CHARACTERS = 12_000
 _GAVE_UP = frozenset({RequestState.CANCELED, RequestState.BAD_DATASET})
 
@@ -129,9 +128,9 @@ def _listed(request: TransformRequest, *, app_version: str, base_url: str) -> di
         "title": to_message(request.title, _TITLE_CHARACTERS) if request.title is not None else None,
         "selection": request.selection,
         "tree_name": request.tree_name,
-        # No container runs a request here; the client insists on texts.
+        # A request has no container and no workers of its own here; the client insists on both.
         "image": f"servicex-server:{app_version}",
-        "workers": request.workers,
+        "workers": 1,
         "result_destination": request.result_destination,
         "result_format": request.result_format,
         "generated_code_cm": "",
@@ -384,11 +383,6 @@ class DatasetDeleted(BaseModel):
     stale: Literal[True] = True
 
 
-def _to_count(value: object) -> object:
-    """Client 2.6 sends numbers as texts."""
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
-
-
 def _without_nul(value: object) -> object:
     texts = value if isinstance(value, list) else [value]
     if any(isinstance(text, str) and "\0" in text for text in texts):
@@ -401,7 +395,11 @@ Text = Annotated[str, BeforeValidator(_without_nul)]
 
 
 class TransformSubmission(BaseModel):
-    """What to transform: a data set by its identifier, or a list of files. Unknown keys are ignored."""
+    """What to transform: a data set by its identifier, or a list of files.
+
+    Further keys are ignored, also `image`, `workers` and `chunk-size`, which steer containers that a request
+    does not have here.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -425,8 +423,6 @@ class TransformSubmission(BaseModel):
     tree_name: Text | None = Field(
         None, alias="tree-name", description="Tree to read if the query names none."
     )
-    workers: Annotated[int, BeforeValidator(_to_count), Field(ge=1, le=MAX_WORKERS)] | None = None
-    image: Text | None = None
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:
@@ -459,8 +455,6 @@ class TransformSubmission(BaseModel):
             files=tuple(sent.file_list) if sent.file_list else None,
             title=sent.title,
             tree_name=sent.tree_name,
-            workers=sent.workers,
-            image=sent.image,
         )
 
 

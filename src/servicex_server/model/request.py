@@ -42,8 +42,6 @@ class Submission:
     files: tuple[str, ...] | None = None
     title: str | None = None
     tree_name: str | None = None
-    workers: int | None = None
-    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,6 @@ class TransformRequest:
         did: DID with scheme, or the SHA-256 hex digest of a file list.
         access_key, secret_key: the S3 key pair that opens this request's bucket only.
         submit_time, finish_time: UTC, timezone-aware.
-        workers: what the submitter asked for; shown, without effect.
     """
 
     id: RequestId
@@ -89,7 +86,6 @@ class TransformRequest:
     finish_time: datetime | None
     access_key: str
     secret_key: str
-    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from servicex_server.model.kinds import FileStatus
 from servicex_server.service import cancel as cancelling
 from servicex_server.service import delete as deleting
 from servicex_server.service import read
+from servicex_server.service.retry import retry
 from servicex_server.service.submit import submit
 
 router = APIRouter(prefix="/servicex/transformation", tags=["transformation"])
@@ -90,6 +91,14 @@ async def cancel_request(ref: str, context: Context, caller: Caller) -> Message:
     """Cancels an unfinished request; results so far stay."""
     transform = await cancelling.cancel(context.services, caller, ref)
     return Message(message=f"transformation request {transform.id} was canceled")
+
+
+@router.post("/{ref}/retry")
+async def retry_request(ref: str, context: Context, caller: Caller) -> Message:
+    """Tries the failed files of a finished request again, under the same id; its results so far stay."""
+    transform = await retry(context.services, caller, ref)
+    n_files = transform.counts.remaining
+    return Message(message=f"transformation request {transform.id} runs again for {n_files} files")
 
 
 @router.get("/{ref}/results", response_model=FileOutcomes)
