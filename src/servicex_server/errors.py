@@ -22,6 +22,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     ├── TransformError              one input file could not be transformed
     │   ├── SourceUnavailable       unreachable, timed out: another attempt may help
     │   ├── SourceCorrupt           the bytes are not what the format promises
+    │   ├── AttemptLost             the process that worked on the file died
     │   ├── AttemptTimedOut         the file took longer than its deadline
     │   └── ResourceExhausted       a bound on memory, time or output was hit
     └── ConfigurationError          the operator's settings do not work; names the setting
@@ -129,6 +130,10 @@ class SourceUnavailable(TransformError):
 
 class SourceCorrupt(TransformError):
     """The file's bytes are not what its format promises."""
+
+
+class AttemptLost(TransformError):
+    """The process that worked on the file died."""
 
 
 class AttemptTimedOut(TransformError):
