@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from servicex_server.app.checks import Finding, Grade, examine
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.embedded import upgrade_database
-from servicex_server.app.settings import Settings
+from servicex_server.app.settings import load
 from servicex_server.cli import app
 from servicex_server.db import schema
 from servicex_server.db.session import build_engine
@@ -23,14 +23,14 @@ from servicex_server.errors import ConfigurationError
 
 
 def find(subject: str, **settings: object) -> Finding:
-    (finding,) = [each for each in examine(Settings(**settings)) if each.subject == subject]  # type: ignore[arg-type]  # tests name the fields
+    (finding,) = [each for each in examine(load(None, **settings)) if each.subject == subject]
     return finding
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """A data folder with an up-to-date database."""
-    upgrade_database(Settings(data_dir=tmp_path / "data"))
+    upgrade_database(load(data_dir=tmp_path / "data"))
     return tmp_path / "data"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.embedded import upgrade_database
-from servicex_server.app.settings import Settings
+from servicex_server.app.settings import load
 from servicex_server.app.tokens import names
 from servicex_server.errors import ConfigurationError
 
@@ -27,12 +27,12 @@ def modes(folder: Path) -> dict[str, int]:
 
 
 def test_the_database_is_its_owners_alone_in_a_folder_of_everybody(folder: Path) -> None:
-    upgrade_database(Settings(data_dir=folder))
+    upgrade_database(load(data_dir=folder))
     assert modes(folder) == {"servicex.db": 0o600}
 
 
 def test_a_database_that_others_could_read_is_closed(folder: Path) -> None:
-    settings = Settings(data_dir=folder)
+    settings = load(data_dir=folder)
     upgrade_database(settings)
     data = DataDir(folder)
     for suffix in ("", "-wal", "-shm"):

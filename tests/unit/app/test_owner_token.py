@@ -10,7 +10,7 @@ import pytest
 from servicex_server.app import tokens
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.embedded import upgrade_database
-from servicex_server.app.settings import Settings
+from servicex_server.app.settings import Settings, load
 from servicex_server.db.session import Database
 from servicex_server.model.request import Principal
 from servicex_server.service.principal import find_principal
@@ -18,7 +18,7 @@ from servicex_server.service.principal import find_principal
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    settings = Settings(data_dir=tmp_path / "data")
+    settings = load(data_dir=tmp_path / "data")
     upgrade_database(settings)
     return settings
 
