@@ -62,7 +62,7 @@ def load_sample(path: Path) -> Sample:
     # Where entries of varying size begin stands at the end of their baskets.
     tails = tuple((start + max(70, size - 60), start + size) for start, size in places)
     metadata = ((key.fSeekKey, key.fSeekKey + key.fNbytes),)
-    ends = ((0, 100), keys, (len(data) - 400, len(data)))
+    ends = ((0, 100), keys, (max(0, len(data) - 400), len(data)))
     regions = tuple(region for region in (headers, payloads, tails, metadata, ends) if region)
     return Sample(path, name, names, regions)
 
@@ -72,7 +72,7 @@ def damaged(data: bytes, sample: Sample, rng: random.Random) -> bytes:
     changed = bytearray(data)
     for _ in range(rng.randint(1, 3)):
         start, stop = rng.choice(rng.choice(sample.regions))
-        place = rng.randrange(max(0, start), max(1, min(stop, len(changed))))
+        place = min(rng.randrange(start, stop), len(changed) - 1)
         match rng.randrange(6):
             case 0:
                 changed[place] = rng.randrange(256)
@@ -133,7 +133,7 @@ def _serve(pipe: multiprocessing.connection.Connection) -> None:
             return
         try:
             pipe.send(read_damaged(sample, seed))
-        except Exception:
+        except Exception:  # noqa: BLE001 (what it is about)
             pipe.send(f"UNEXPECTED {traceback.format_exc()}")
 
 

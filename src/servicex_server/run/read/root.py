@@ -12,6 +12,7 @@ import uproot
 from servicex_server.errors import SourceCorrupt, UnknownName
 from servicex_server.run.read.bytes import RangeSource
 from servicex_server.run.read.faults import reading
+from servicex_server.run.read.metadata import TreeMetadata
 from servicex_server.run.read.rntuple import RNTupleColumns
 from servicex_server.run.read.ttree import TTreeColumns
 from servicex_server.source.protocol import ByteSource
@@ -103,10 +104,9 @@ class RootFile:
             message = f"no tree {name!r} in {self.location}; trees there: {present}"
             raise UnknownName(message, name=name)
         with reading(self.location, f"tree {name!r}"):
-            found = self._directory[name]
             if kind in _RNTUPLES:
-                return RNTupleColumns(name, found, self.location)
-            return TTreeColumns(name, found, self.location)
+                return RNTupleColumns(name, self._directory[name], self.location)
+            return TTreeColumns(name, TreeMetadata(self._directory, name), self.location)
 
     def close(self) -> None:
         self._directory.close()

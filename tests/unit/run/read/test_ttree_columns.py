@@ -120,7 +120,9 @@ def test_any_rows_of_any_columns(
         sparse = data.draw(st.sampled_from([1, 2, 10]))
         keep = np.array([data.draw(st.integers(0, sparse)) == sparse for _ in range(stop - start)], bool)
     rows = expected[start:stop] if keep is None else expected[start:stop][keep]
-    tree = TTreeColumns("Events", opened(codec)._tree, source.location, skip_offsets=data.draw(st.booleans()))
+    tree = TTreeColumns(
+        "Events", opened(codec)._metadata, source.location, skip_offsets=data.draw(st.booleans())
+    )
     got = tree.read(columns, start, stop, keep)
     assert list(got) == columns
     for name, array in got.items():
