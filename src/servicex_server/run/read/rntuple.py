@@ -20,12 +20,12 @@ from servicex_server.run.read.ntuple.columns import ColumnReader, PageSource
 from servicex_server.run.read.ntuple.generic import GenericFields
 from servicex_server.run.read.ntuple.metadata import RNTupleMetadata, load_metadata
 from servicex_server.run.read.ntuple.shape import Column, Shape, Shapes, columns_in, type_of
-from servicex_server.run.read.ntuple.spans import Spans, one_span, spans_of_mask
+from servicex_server.run.read.ntuple.spans import one_span, spans_of_mask
 from servicex_server.run.read.ntuple.tables import PageTables
 
 
 class RNTupleColumns:
-    """An RNTuple as columns, named by the path of the field (`outer.inner`). Several threads may read at once."""
+    """An RNTuple as columns, named by the path of the field (`outer.inner`), for any number of threads."""
 
     def __init__(
         self,
@@ -104,7 +104,14 @@ class RNTupleColumns:
             SourceCorrupt: the bytes are not what the format promises.
             SourceUnavailable: they cannot be had.
             UnknownName: there is no such field.
+            ValueError: there are no such entries, or `keep` does not fit them.
         """
+        if not 0 <= start <= stop <= self.n_entries:
+            message = f"entries {start} to {stop} of a tree of {self.n_entries}"
+            raise ValueError(message)
+        if keep is not None and (keep.dtype != np.bool_ or keep.shape != (stop - start,)):
+            message = f"keep has {keep.shape} values of {keep.dtype} for {stop - start} entries"
+            raise ValueError(message)
         shapes = {name: self._find_shape(name) for name in columns}
         known = {name: shape for name, shape in shapes.items() if shape is not None}
         found = self._read_known(known, start, stop, keep)
@@ -116,7 +123,7 @@ class RNTupleColumns:
     def _read_known(
         self, shapes: dict[str, Shape], start: int, stop: int, keep: npt.NDArray[np.bool_] | None
     ) -> dict[str, ak.Array]:
-        entries = _entries(start, stop, keep)
+        entries = one_span(start, stop) if keep is None else spans_of_mask(keep, start)
         owners: dict[Column, str] = {}
         for name, shape in shapes.items():
             for column in columns_in(shape):
@@ -130,15 +137,15 @@ class RNTupleColumns:
             reader.read(owners, entries)
         assembler = Assembler(reader.values, reader.offsets)
         n_rows = int(entries.counts.sum())
-        return {name: assembler.build(shape, n_rows) for name, shape in shapes.items()}
+        found = {}
+        for name, shape in shapes.items():
+            with self._reading(name):
+                found[name] = assembler.build(shape, n_rows)
+        return found
 
-    def _read_generic(
-        self, name: str, start: int, stop: int, keep: npt.NDArray[np.bool_] | None
-    ) -> ak.Array:
+    def _read_generic(self, name: str, start: int, stop: int, keep: npt.NDArray[np.bool_] | None) -> ak.Array:
         number = self._number(name)
         with self._reading(name):
-            if start == stop:
-                return self._generic.read_empty(number)
             return self._generic.read(number, start, stop, keep)
 
     def n_bytes(self, columns: Sequence[str]) -> int:
@@ -173,12 +180,3 @@ class RNTupleColumns:
 
     def _reading(self, name: str) -> AbstractContextManager[None]:
         return reading(self._location, f"field {name!r} of tree {self.name!r}")
-
-
-def _entries(start: int, stop: int, keep: npt.NDArray[np.bool_] | None) -> Spans:
-    if keep is None:
-        return one_span(start, stop)
-    if keep.dtype != np.bool_ or keep.shape != (stop - start,):
-        message = f"keep has {keep.shape} values of {keep.dtype} for {stop - start} entries"
-        raise ValueError(message)
-    return spans_of_mask(keep, start)

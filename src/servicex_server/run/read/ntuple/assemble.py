@@ -9,7 +9,17 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from servicex_server.run.read.ntuple.shape import Arrays, Column, Lengths, Lists, Numbers, Records, Shape, Text
+from servicex_server.run.read.ntuple.shape import (
+    Arrays,
+    Column,
+    Lengths,
+    Lists,
+    Numbers,
+    Records,
+    Shape,
+    Text,
+)
+from servicex_server.run.read.rows import Integers
 
 Values = npt.NDArray[Any]
 
@@ -22,7 +32,7 @@ class Assembler:
         offsets: offsets (from 0, int64) by the column that they are read from.
     """
 
-    def __init__(self, values: Mapping[Column, Values], offsets: Mapping[Column, npt.NDArray[np.int64]]) -> None:
+    def __init__(self, values: Mapping[Column, Values], offsets: Mapping[Column, Integers]) -> None:
         self._values = values
         self._offsets = {column: ak.index.Index64(edges) for column, edges in offsets.items()}
 

@@ -19,15 +19,9 @@ from servicex_server.run.read.ntuple.envelope import CHECKSUM_BYTES, Pages
 from servicex_server.run.read.ntuple.offsets import Lists
 from servicex_server.run.read.ntuple.page import Bytes, Encoding, decode_page, page_bytes, undo_zigzag
 from servicex_server.run.read.ntuple.shape import Column
-from servicex_server.run.read.ntuple.spans import (
-    Integers,
-    Spans,
-    edges_of,
-    join_spans,
-    spread,
-    touched_pages,
-)
+from servicex_server.run.read.ntuple.spans import Spans, join_spans, touched_pages
 from servicex_server.run.read.ntuple.tables import PageTable, PageTables
+from servicex_server.run.read.rows import Integers, offsets_of, spread
 
 Values = npt.NDArray[Any]
 
@@ -49,10 +43,17 @@ class PageSource:
     checks: bool
 
     def places(self, pages: Pages) -> list[ByteRange]:
-        """The bytes of pages, with the checksums after them if these are compared."""
+        """The bytes of pages, with the checksums after them if these are compared.
+
+        Raises:
+            ValueError: they are not in the file.
+        """
         stops = pages["offset"] + pages["size_bytes"]
         if self.checks:
             stops += CHECKSUM_BYTES * pages["has_checksum"]
+        if stops.max(initial=0) > self.file.num_bytes:
+            message = f"a page ends at byte {stops.max()} of {self.file.num_bytes}"
+            raise ValueError(message)
         return list(zip(pages["offset"].tolist(), stops.tolist(), strict=True))
 
 
@@ -126,9 +127,11 @@ class ColumnReader:
         wanted: dict[ByteRange, None] = {}
         n_bits = 0
         for column, some in numbers.items():
-            pages = self.tables.table(column).pages[some]
-            n_bits += column.encoding.n_bits * int(pages["n_elements"].sum())
-            wanted.update((place, None) for place in self.source.places(pages) if place not in self._fetched)
+            with self.naming(column):
+                pages = self.tables.table(column).pages[some]
+                n_bits += column.encoding.n_bits * int(pages["n_elements"].sum())
+                places = self.source.places(pages)
+            wanted.update((place, None) for place in places if place not in self._fetched)
         # Pages may share their bytes, but not overlap otherwise.
         if sum(stop - start for start, stop in wanted) > self.source.file.num_bytes:
             message = "its pages overlap"
@@ -142,7 +145,7 @@ class ColumnReader:
     def _decode(self, encoding: Encoding, table: PageTable, numbers: npt.NDArray[np.intp]) -> _Decoded:
         """The elements in the pages of these numbers, one page after the other."""
         pages = table.pages[numbers]
-        edges = edges_of(pages["n_elements"])
+        edges = offsets_of(pages["n_elements"])
         bounds = edges.tolist()
         sizes = [page_bytes(encoding, stop - start) for start, stop in itertools.pairwise(bounds)]
         # All sizes are looked at before anything is allocated.

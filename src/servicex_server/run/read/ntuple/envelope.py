@@ -44,7 +44,7 @@ class FieldRecord(NamedTuple):
 
 
 class ColumnRecord(NamedTuple):
-    """One physical column: its encoding, width in bits, field, flags, and which representation of the field."""
+    """One physical column: encoding, bits of an element, field, flags, and which representation of it."""
 
     encoding: int
     n_bits: int

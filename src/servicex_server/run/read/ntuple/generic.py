@@ -43,16 +43,14 @@ class GenericFields:
         """Numbers of the physical columns behind a field."""
         return self._form(number)[1]
 
-    def read_empty(self, number: int) -> ak.Array:
-        """No entries of a field."""
-        return ak.Array(self._form(number)[0].length_zero_array())
-
     def read(self, number: int, start: int, stop: int, keep: npt.NDArray[np.bool_] | None) -> ak.Array:
         """The entries `[start, stop)` of a field, or those of them that are kept.
 
         Raises:
             Exception: whatever uproot raises.
         """
+        if start == stop or (keep is not None and not keep.any()):
+            return ak.Array(self._form(number)[0].length_zero_array())
         columns = self.columns_of(number)
         with self._source.lock:
             self._source.fetch_ahead(list(self._page_ranges(columns, start, stop)))

@@ -27,6 +27,8 @@ from servicex_server.run.read.ntuple.envelope import (
     parse_pages,
 )
 
+_MOST_ENTRIES = 1 << 40
+"""Times the elements of the largest array, it still is a number of 64 bits."""
 _TUPLE_MEMBER = re.compile(r"_[0-9]+")
 _BASE_CLASS = re.compile(r":_[0-9]+")
 
@@ -78,7 +80,7 @@ class RNTupleMetadata:
 
     @cached_property
     def paths(self) -> Mapping[str, int] | None:
-        """Numbers of the fields by path (`outer.inner`), in the file's order, what is inside a field following it.
+        """Numbers of the fields by path (`outer.inner`), each followed by what is inside.
 
         Fields that only carry structure have no path. None if two fields have the same.
         """
@@ -194,6 +196,9 @@ def _first_entries(clusters: Sequence[ClusterFrame]) -> npt.NDArray[np.int64]:
             message = f"cluster {number} begins at entry {cluster.first_entry}, not at {position}"
             raise ValueError(message)
         position += cluster.n_entries
+    if position > _MOST_ENTRIES:
+        message = f"it claims to have {position} entries, and at most {_MOST_ENTRIES} are read"
+        raise ValueError(message)
     return np.array([*(cluster.first_entry for cluster in clusters), position], np.int64)
 
 
@@ -203,5 +208,3 @@ def _check_references(metadata: RNTupleMetadata) -> None:
         if record.parent >= n_fields or (record.source is not None and record.source >= n_fields):
             message = f"field {record.name!r} belongs to a field that does not exist"
             raise ValueError(message)
-
-

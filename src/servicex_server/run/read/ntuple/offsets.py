@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from servicex_server.run.read.ntuple.spans import Integers, Spans, edges_of, join_spans
+from servicex_server.run.read.ntuple.spans import Spans, join_spans
+from servicex_server.run.read.rows import Integers, offsets_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Lists:
         Raises:
             ValueError: a list ends before it begins.
         """
-        heads = edges_of(self.spans.counts)
+        heads = offsets_of(self.spans.counts)
         counts = np.diff(self.ends, prepend=0)
         counts[heads[:-1]] = self.ends[heads[:-1]] - self.lows
         firsts, _ = self._find(np.unique(self.cluster_edges[:-1]))
@@ -43,7 +44,7 @@ class Lists:
         if counts.min(initial=0) < 0 or self.lows.min(initial=0) < 0:
             message = "a list that ends before it begins"
             raise ValueError(message)
-        return edges_of(counts)
+        return offsets_of(counts)
 
     def items(self, item_edges: Integers) -> Spans:
         """The items of the lists, among all items of the RNTuple.
@@ -57,7 +58,7 @@ class Lists:
         sizes = np.diff(item_edges)
         is_filled = self.cluster_edges[:-1] < self.cluster_edges[1:]
         lasts, is_here = self._find(self.cluster_edges[1:][is_filled] - 1)
-        stops = self.ends[edges_of(self.spans.counts)[1:] - 1]
+        stops = self.ends[offsets_of(self.spans.counts)[1:] - 1]
         last_cluster = self._cluster_of(self.spans.stops - 1)
         if (
             sizes[~is_filled].any()
@@ -84,4 +85,4 @@ class Lists:
         number = np.searchsorted(spans.starts, lists, side="right") - 1
         is_here = (number >= 0) & (lists < spans.stops[number])
         number = number[is_here]
-        return edges_of(spans.counts)[number] + lists[is_here] - spans.starts[number], is_here
+        return offsets_of(spans.counts)[number] + lists[is_here] - spans.starts[number], is_here

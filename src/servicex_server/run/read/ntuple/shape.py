@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-
 from servicex_server.plan import types
 from servicex_server.run.read.ntuple.envelope import FieldRecord, Role
 from servicex_server.run.read.ntuple.metadata import RNTupleMetadata
@@ -22,7 +21,7 @@ from servicex_server.run.read.ntuple.page import CHARACTER, ENCODINGS, Encoding
 _TUPLE_MEMBER = re.compile(r"_[0-9]+")
 _DEEPEST = 32
 """Levels of fields in fields."""
-_LARGEST_ARRAY = 1 << 24
+_LARGEST_ARRAY = 1 << 22
 """Elements of all fixed-size arrays around each other, per entry or item."""
 
 
@@ -154,7 +153,7 @@ class Shapes:
         self._interned: dict[tuple[int, Column | None, int], Column] = {}
 
     def find(self, number: int) -> Shape | None:
-        """The shape of a field, with the lists and arrays that it is in; None if it is to be left to uproot."""
+        """The shape of a field, with the lists and arrays it is in; None if it is left to uproot."""
         if number not in self._found:
             try:
                 self._found[number] = self._wrap(self._way_to(number), _Place())
@@ -212,7 +211,8 @@ class Shapes:
                 return Lengths(column)
             case [offsets, characters] if offsets.encoding.is_index:
                 if self._metadata.columns[characters.number].encoding == CHARACTER:
-                    return Text(offsets, self._column(characters.number, characters.encoding, _Place(offsets)))
+                    inside = _Place(offsets)
+                    return Text(offsets, self._column(characters.number, characters.encoding, inside))
         raise _NoShape
 
     def _array(self, number: int, place: _Place, depth: int) -> Shape:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
+from servicex_server.run.read.rows import Integers
 
 
 @dataclass(frozen=True)
@@ -56,28 +56,6 @@ def spans_of_mask(mask: npt.NDArray[np.bool_], first: int) -> Spans:
     padded[1:-1] = mask
     changes = np.diff(padded)
     return Spans(np.flatnonzero(changes == 1) + first, np.flatnonzero(changes == -1) + first)
-
-
-def spread(starts: Integers, counts: Integers) -> Integers:
-    """The numbers `start, start + 1, …` of each span, one span after the other.
-
-    >>> spread(np.array([5, 0]), np.array([2, 3])).tolist()
-    [5, 6, 0, 1, 2]
-    """
-    numbers: Integers = np.repeat(starts - (np.cumsum(counts) - counts), counts)
-    numbers += np.arange(len(numbers))
-    return numbers
-
-
-def edges_of(counts: npt.NDArray[np.integer]) -> Integers:
-    """Where each of several things of these lengths begins if they follow each other, and the last ends.
-
-    >>> edges_of(np.array([2, 0, 1])).tolist()
-    [0, 2, 2, 3]
-    """
-    edges = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=edges[1:])
-    return edges
 
 
 def touched_pages(edges: Integers, spans: Spans) -> npt.NDArray[np.intp]:

@@ -13,7 +13,7 @@ import numpy as np
 from servicex_server.run.read.ntuple.envelope import PAGES, Pages
 from servicex_server.run.read.ntuple.metadata import RNTupleMetadata
 from servicex_server.run.read.ntuple.shape import Column
-from servicex_server.run.read.ntuple.spans import Integers, edges_of
+from servicex_server.run.read.rows import Integers, offsets_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class PageTables:
         return found
 
     def find_item_edges(self, offsets: Column) -> Integers | None:
-        """The first item of a collection in each cluster; None if no table of a column inside has been made."""
+        """The first item of a collection in each cluster; None if no column inside has a table yet."""
         return self._item_edges.get(offsets)
 
     def n_bytes(self, number: int) -> int:
@@ -99,4 +99,5 @@ def _load_table(metadata: RNTupleMetadata, number: int) -> PageTable:
             raise ValueError(message)
         clusters.append(pages)
     pages = np.concatenate([np.empty(0, PAGES), *clusters])
-    return PageTable(pages, edges_of(pages["n_elements"]), edges_of(np.array([*map(len, clusters)], np.int64)))
+    counts = np.array([len(some) for some in clusters], np.int64)
+    return PageTable(pages, offsets_of(pages["n_elements"]), offsets_of(counts))
