@@ -47,7 +47,7 @@ def tables(draw: st.DrawFn, most_rows: int = 12) -> ak.Array:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     length = draw(st.integers(0, most_rows))
     if draw(st.integers(0, 5)) == 0:
-        return ak.Array(draw(layouts(rng, length, depth=0)))
+        return ak.Array(draw(layouts(rng, length, depth=0, may_miss=False)))
     names = ["x", "y", "z"][: draw(st.integers(1, 3))]
     columns = [draw(layouts(rng, length, depth=0)) for _ in names]
     return ak.Array(ak.contents.RecordArray(columns, names, length))

@@ -63,6 +63,15 @@ def seen(array: ak.Array) -> str:
     return repr(ak.to_list(array))
 
 
+def seen_by_polars(path: Path) -> str:
+    """Types and values; or why polars cannot tell, as of some constant columns of awkward's types."""
+    try:
+        frame = pl.read_parquet(path)
+        return f"{frame.schema} {frame.rows()}"
+    except pl.exceptions.PanicException as error:
+        return str(error)
+
+
 @contextlib.contextmanager
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """Places of two files; hypothesis wants a fresh folder for each example."""
@@ -125,9 +134,7 @@ def test_duckdb_and_polars_see_the_official_file(
             one, other = (database.sql("SELECT * FROM read_parquet(?)", params=[str(p)]) for p in (ours, theirs))
             assert one.types == other.types
             assert repr(one.fetchall()) == repr(other.fetchall())
-        frame, official = pl.read_parquet(ours), pl.read_parquet(theirs)
-        assert frame.schema == official.schema
-        assert repr(frame.rows()) == repr(official.rows())
+        assert seen_by_polars(ours) == seen_by_polars(theirs)
 
 
 @given(data=st.data(), seed=st.integers(0, 2**32))
