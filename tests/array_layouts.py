@@ -22,7 +22,9 @@ def numbers(rng: np.random.Generator, dtype: str, length: int, *, few: bool = Fa
         return rng.integers(0, 2, length).astype(np.bool_)
     if kind.kind == "f":
         values = rng.normal(scale=100, size=size).astype(kind)
-        special = np.array([np.nan, -0.0, 0.0, np.inf, -np.inf, np.finfo(kind).tiny, np.finfo(kind).max], kind)
+        special = np.array(
+            [np.nan, -0.0, 0.0, np.inf, -np.inf, np.finfo(kind).tiny, np.finfo(kind).max], kind
+        )
         where = rng.random(size) < 0.3
         values[where] = rng.choice(special, int(where.sum()))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from servicex_server.errors import ResourceExhausted
@@ -18,15 +18,23 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def new_result(path: Path, result_format: ResultFormat) -> Iterator[Writer]:
+def new_result(
+    path: Path,
+    result_format: ResultFormat,
+    *,
+    provenance: Mapping[str, str] | None = None,
+) -> Iterator[Writer]:
     """A writer whose file is on disk and in its place when the block ends well, and gone otherwise.
+
+    Args:
+        provenance: what the file says of its origin, in formats that have a place for it (Parquet).
 
     Raises:
         ResourceExhausted: the disk is full.
     """
     part = path.with_name(f".{os.getpid()}.{path.name}"[:200])
     try:
-        writer = _open(part, result_format)
+        writer = _open(part, result_format, provenance)
         try:
             yield writer
             writer.finish()
@@ -46,9 +54,9 @@ def new_result(path: Path, result_format: ResultFormat) -> Iterator[Writer]:
         part.unlink(missing_ok=True)
 
 
-def _open(path: Path, result_format: ResultFormat) -> Writer:
+def _open(path: Path, result_format: ResultFormat, provenance: Mapping[str, str] | None) -> Writer:
     if result_format is ResultFormat.PARQUET:
-        return ParquetWriter(path)
+        return ParquetWriter(path, provenance=provenance)
     return RootWriter(path, result_format)
 
 

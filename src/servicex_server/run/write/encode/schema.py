@@ -139,7 +139,7 @@ def read_schema(table: pa.Table, form: Any) -> FileSchema:
     """
     footer = _footer(table)
     elements = iter([_values(element) for element in footer[2][0]])
-    root = next(elements)
+    next(elements)  # the root, of which all is known
     if form.is_option and form.content.is_record:
         # Of rows that may be missing awkward makes columns of their fields all the same.
         message = f"rows of type {form.type}"
@@ -214,7 +214,7 @@ def _node(form: Any, elements: Iterator[dict[int, Any]], path: tuple[str, ...], 
     return _leaf(form, element, path, is_optional)
 
 
-def _leaf(form: Any, element: dict[int, Any], path: tuple[str, ...], is_optional: bool) -> LeafNode:  # noqa: FBT001
+def _leaf(form: Any, element: dict[int, Any], path: tuple[str, ...], is_optional: bool) -> LeafNode:
     array = form.parameter("__array__")
     match form:
         case ak.forms.EmptyForm() if is_optional and element.get(1) == Physical.INT32:
