@@ -22,7 +22,9 @@ def numbers(rng: np.random.Generator, dtype: str, length: int, *, few: bool = Fa
         return rng.integers(0, 2, length).astype(np.bool_)
     if kind.kind == "f":
         values = rng.normal(scale=100, size=size).astype(kind)
-        special = np.array([np.nan, -0.0, 0.0, np.inf, -np.inf, np.finfo(kind).tiny, np.finfo(kind).max], kind)
+        special = np.array(
+            [np.nan, -0.0, 0.0, np.inf, -np.inf, np.finfo(kind).tiny, np.finfo(kind).max], kind
+        )
         where = rng.random(size) < 0.3
         values[where] = rng.choice(special, int(where.sum()))
     else:
@@ -47,7 +49,7 @@ def tables(draw: st.DrawFn, most_rows: int = 12) -> ak.Array:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     length = draw(st.integers(0, most_rows))
     if draw(st.integers(0, 5)) == 0:
-        return ak.Array(draw(layouts(rng, length, depth=0)))
+        return ak.Array(draw(layouts(rng, length, depth=0, may_miss=False)))
     names = ["x", "y", "z"][: draw(st.integers(1, 3))]
     columns = [draw(layouts(rng, length, depth=0)) for _ in names]
     return ak.Array(ak.contents.RecordArray(columns, names, length))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from servicex_server.errors import ResourceExhausted
 from servicex_server.model.kinds import ResultFormat
-from servicex_server.run.write.arrow import ArrowWriter
 from servicex_server.run.write.parquet import ParquetWriter
 from servicex_server.run.write.protocol import Writer
 from servicex_server.run.write.root import RootWriter
@@ -19,15 +18,23 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def new_result(path: Path, result_format: ResultFormat) -> Iterator[Writer]:
+def new_result(
+    path: Path,
+    result_format: ResultFormat,
+    *,
+    provenance: Mapping[str, str] | None = None,
+) -> Iterator[Writer]:
     """A writer whose file is on disk and in its place when the block ends well, and gone otherwise.
+
+    Args:
+        provenance: what the file says of its origin, in formats that have a place for it (Parquet).
 
     Raises:
         ResourceExhausted: the disk is full.
     """
     part = path.with_name(f".{os.getpid()}.{path.name}"[:200])
     try:
-        writer = _open(part, result_format)
+        writer = _open(part, result_format, provenance)
         try:
             yield writer
             writer.finish()
@@ -47,19 +54,10 @@ def new_result(path: Path, result_format: ResultFormat) -> Iterator[Writer]:
         part.unlink(missing_ok=True)
 
 
-def _open(path: Path, result_format: ResultFormat) -> Writer:
-    match result_format:
-        case ResultFormat.PARQUET:
-            return ParquetWriter(path)
-        case ResultFormat.ARROW:
-            return ArrowWriter(path)
-        case ResultFormat.HDF5:
-            # Imported for those who ask for it: it costs each worker's start, and nobody else.
-            from servicex_server.run.write.hdf5 import Hdf5Writer  # noqa: PLC0415
-
-            return Hdf5Writer(path)
-        case ResultFormat.ROOT_FILE | ResultFormat.ROOT_RNTUPLE:
-            return RootWriter(path, result_format)
+def _open(path: Path, result_format: ResultFormat, provenance: Mapping[str, str] | None) -> Writer:
+    if result_format is ResultFormat.PARQUET:
+        return ParquetWriter(path, provenance=provenance)
+    return RootWriter(path, result_format)
 
 
 def _sync(path: Path) -> None:

@@ -24,7 +24,7 @@ _MOST_IN_SAMPLE = 64
 _MOST_HASHED = 256
 _MOST_COUNTED = 65536
 _MOST_PLACES = 1 << 22
-_PLACES_PER_VALUE = 16
+_PLACES_PER_VALUE = 64
 _FEWEST_VALUES = 64
 _FEWEST_REPEATS = 4
 
@@ -99,7 +99,8 @@ class _Keys:
             values: Array = (keys + self.least).astype(self.dtype)
             return values
         bits = keys.astype(f"u{self.dtype.itemsize}")
-        return (bits << bits.dtype.type(self.shift)).view(self.dtype)
+        restored: Array = (bits << bits.dtype.type(self.shift)).view(self.dtype)
+        return restored
 
 
 def _find_keys(values: Array) -> _Keys | None:
