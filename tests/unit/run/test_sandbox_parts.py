@@ -13,9 +13,9 @@ import pytest
 
 from servicex_server.app.checks import Grade, examine
 from servicex_server.app.generators import look_for_generators
-from servicex_server.app.settings import Settings
+from servicex_server.app.settings import load
 from servicex_server.errors import ResourceExhausted, SourceRefused
-from servicex_server.run.sandbox import available, stage
+from servicex_server.run.sandbox import stage
 from servicex_server.run.sandbox.available import explain, why_unavailable
 from servicex_server.run.sandbox.command import sandbox_command
 from servicex_server.run.sandbox.limits import SandboxLimits
@@ -110,9 +110,9 @@ def test_explains_what_bubblewrap_says(said: str, shown: str) -> None:
 def test_without_bubblewrap_the_generator_is_not_offered_and_check_says_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(available.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     why_unavailable.cache_clear()
-    settings = Settings(data_dir=tmp_path)
+    settings = load(data_dir=tmp_path)
     generators = look_for_generators(settings)
     findings = {finding.subject: finding for finding in examine(settings)}
     why_unavailable.cache_clear()
@@ -125,7 +125,7 @@ def test_without_bubblewrap_the_generator_is_not_offered_and_check_says_why(
 
 
 def test_a_setting_switches_the_generator_off(tmp_path: Path) -> None:
-    generators = look_for_generators(Settings(data_dir=tmp_path, python_generator="off"))
+    generators = look_for_generators(load(data_dir=tmp_path, python_generator="off"))
     assert "python" not in generators.offered
     assert generators.withheld == {"python": "the setting python_generator is off"}
 
