@@ -128,7 +128,7 @@ def _stack(outputs: Sequence[tuple[BoundOutput, ak.Array]]) -> list[tuple[BoundO
     for bound, _ in outputs[1:]:
         if list(bound.schema.items()) != list(first.schema.items()):
             message = (
-                "Parquet holds one table, so all keys of the returned dict must have equal columns and types; "
+                "Parquet holds one table, so all keys of the returned dict must have equal columns; "
                 f"{first.output_tree!r} has {_show(first)}, {bound.output_tree!r} has {_show(bound)}. "
                 "root-file and root-rntuple keep a tree for each key; ak.zip makes one array of several"
             )

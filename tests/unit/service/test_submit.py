@@ -249,8 +249,18 @@ async def test_an_unknown_generator_is_refused(bench: Bench) -> None:
 
 async def test_a_generator_that_is_switched_off_is_refused(bench: Bench) -> None:
     services = replace(bench.services, codegens={"uproot": "the only one"})
-    with pytest.raises(UnknownCodegen, match="switched off here; offered are uproot"):
+    with pytest.raises(UnknownCodegen, match=r"not offered here: it is switched off\. Offered: uproot"):
         await submit(services, USER, bench.submission())
+
+
+async def test_a_generator_that_cannot_run_here_is_refused_with_the_reason(bench: Bench) -> None:
+    services = replace(
+        bench.services, codegens={"uproot": "the only one"}, withheld={"python": "there is no sandbox"}
+    )
+    with pytest.raises(
+        UnknownCodegen, match=r"'python' is not offered here: there is no sandbox\. Offered: up"
+    ):
+        await submit(services, USER, bench.submission(codegen="python", selection="whatever"))
 
 
 async def test_a_selection_that_does_not_parse_is_refused(bench: Bench) -> None:

@@ -124,7 +124,7 @@ def to_array(ak: Any, value: object, where: str) -> Any:
     import numpy as np  # noqa: PLC0415
 
     if isinstance(value, np.ndarray) and value.ndim > 0:
-        value = ak.from_numpy(value)
+        value = ak.from_numpy(value.astype(value.dtype.newbyteorder("="), copy=False))
     if not isinstance(value, ak.Array):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         message = f"{where} {kind}; it must be an awkward array, or run_query return a dict of them"
@@ -228,7 +228,7 @@ def explain(error: BaseException, source: str) -> dict[str, Any]:
     if isinstance(error, SyntaxError) and error.filename == FILE_NAME:
         line = error.lineno
     kind = "raised"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         kind = "memory"
     elif isinstance(error, OSError) and error.errno == errno.EFBIG:
         kind = "size"

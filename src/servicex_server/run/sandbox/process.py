@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import selectors
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -67,6 +69,7 @@ def run_script(
     if reason is not None:
         message = f"python queries cannot run here: {reason}"
         raise ConfigurationError(message)
+    limits = replace(limits, memory_bytes=min(limits.memory_bytes, _memory_left()))
     with tempfile.TemporaryFile(dir=scratch) as result, _job(source, input_file, limits) as job:
         ended = _run(input_file, limits, job, result)
         started = has_started(result.fileno())
@@ -77,6 +80,12 @@ def run_script(
         message = f"the sandbox did not start: {explain(_last_line(ended.printed) or f'code {ended.code}')}"
         raise AttemptLost(message)
     raise _to_error(outcome, ended, limits)
+
+
+def _memory_left() -> int:
+    """What this process may use itself, in bytes: no child may use more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +106,18 @@ class _Ended:
 @contextmanager
 def _job(source: str, input_file: InputFile, limits: SandboxLimits) -> Iterator[IO[bytes]]:
     """A file with the job, to be read from its start."""
+    try:
+        n_bytes = input_file.path.stat().st_size
+    except OSError as error:
+        message = f"cannot read {input_file.path}: {error.strerror}"
+        raise SourceUnavailable(message) from error
     job = {
         "source": source,
         "path": f"{INPUT_FOLDER}/{input_file.name}",
         "identity": input_file.identity,
         "bounds": {
             "RLIMIT_DATA": limits.memory_bytes,
-            "RLIMIT_AS": limits.memory_bytes + input_file.path.stat().st_size + _LIBRARY_BYTES,
+            "RLIMIT_AS": limits.memory_bytes + n_bytes + _LIBRARY_BYTES,
             "RLIMIT_FSIZE": limits.memory_bytes,
             "RLIMIT_CPU": int(limits.time_s * (os.cpu_count() or 1)) + 10,
             "RLIMIT_NPROC": limits.n_threads,

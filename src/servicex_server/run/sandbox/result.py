@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from servicex_server.errors import QueryError
-from servicex_server.run.sandbox.inside import MAGIC, STARTED
+from servicex_server.run.sandbox.inside import MAGIC
 
 MAX_HEADER_BYTES = 8 * 2**20
 MAX_NODES = 20_000
@@ -68,7 +68,7 @@ class ScriptOutput:
 
 def has_started(descriptor: int) -> bool:
     """Whether the program inside came as far as to run anything."""
-    return os.pread(descriptor, len(STARTED), 0) == STARTED
+    return os.fstat(descriptor).st_size > 0
 
 
 def read_result(descriptor: int) -> tuple[ScriptOutput, ...] | ScriptError | None:
@@ -84,14 +84,16 @@ def read_result(descriptor: int) -> tuple[ScriptOutput, ...] | ScriptError | Non
     (n_header,) = struct.unpack("<Q", tail[:8])
     if n_header > min(MAX_HEADER_BYTES, size - 16):
         _fail("its header is too long")
-    header = _load(os.pread(descriptor, n_header, size - 16 - n_header))
+    n_data = size - 16 - n_header
+    header = _load(os.pread(descriptor, n_header, n_data))
     if "error" in header:
         return _read_error(_object(header["error"]))
     outputs = header.get("outputs")
     if not isinstance(outputs, list) or not 0 < len(outputs) <= MAX_OUTPUTS:
         _fail(f"it must hold 1 to {MAX_OUTPUTS} arrays")
     # The arrays keep the mapping alive.
-    reader = _Reader(np.frombuffer(mmap.mmap(descriptor, size, prot=mmap.PROT_READ), np.uint8))
+    mapped = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+    reader = _Reader(np.frombuffer(mapped, np.uint8, n_data))
     return tuple(reader.output(_object(entry)) for entry in outputs)
 
 
@@ -239,7 +241,7 @@ def _to_characters(content: ak.contents.Content, kind: str) -> ak.contents.Numpy
 def _check_text(offsets: npt.NDArray[np.generic], data: npt.NDArray[np.uint8]) -> None:
     buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data)]
     try:
-        pa.LargeStringArray.from_buffers(pa.large_string(), len(offsets) - 1, buffers).validate(full=True)
+        pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers).validate(full=True)
     except pa.ArrowInvalid as error:
         message = "run_query returned text that is not UTF-8"
         raise QueryError(message) from error
