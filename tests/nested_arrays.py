@@ -75,7 +75,9 @@ def same(one: ak.Array, other: ak.Array) -> bool:
 
 def _types() -> st.SearchStrategy[str]:
     """Types of one row, as awkward writes them."""
-    plain = st.sampled_from(["int64", "int8", "uint16", "float32", "float64", "bool", "string", "3 * float32"])
+    plain = st.sampled_from(
+        ["int64", "int8", "uint16", "float32", "float64", "bool", "string", "3 * float32"]
+    )
 
     def grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         names = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3, unique=True)
@@ -156,4 +158,6 @@ def _build(kind: Any, rows: Sequence[Any]) -> Any:
         characters = np.frombuffer(b"".join(lists), np.uint8)
         inner = ak.contents.NumpyArray(characters, parameters={"__array__": "char"})
         return ak.contents.ListOffsetArray(offsets, inner, parameters={"__array__": "string"})
-    return ak.contents.ListOffsetArray(offsets, _build(kind.content, [value for row in lists for value in row]))
+    return ak.contents.ListOffsetArray(
+        offsets, _build(kind.content, [value for row in lists for value in row])
+    )

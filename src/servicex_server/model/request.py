@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from servicex_server.model.compression import Compression
 from servicex_server.model.ids import DatasetId, FileId, RequestId
 from servicex_server.model.kinds import (
     FileStatus,
@@ -44,6 +45,7 @@ class Submission:
     tree_name: str | None = None
     workers: int | None = None
     image: str | None = None
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class TransformRequest:
         access_key, secret_key: the S3 key pair that opens this request's bucket only.
         submit_time, finish_time: UTC, timezone-aware.
         workers: what the submitter asked for; shown, without effect.
+        compression: of the results, as in `zstd:3`; None for the format's default.
     """
 
     id: RequestId
@@ -90,6 +93,7 @@ class TransformRequest:
     access_key: str
     secret_key: str
     workers: int = 1
+    compression: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

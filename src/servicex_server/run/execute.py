@@ -26,9 +26,10 @@ from servicex_server.errors import (
     TransformError,
     UnknownName,
 )
+from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location
-from servicex_server.model.tally import Tally
+from servicex_server.model.tally import NO_TALLY, Tally
 from servicex_server.model.unit import (
     Failure,
     FileDone,
@@ -91,7 +92,7 @@ class TransformSummary:
     bytes_read: int
     size_bytes: int
     seconds: float
-    tally: Tally = Tally()
+    tally: Tally = NO_TALLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ def transform_file(
     max_events: int | None = None,
     limits: SourceLimits | None = None,
     chunk_bytes: int = CHUNK_BYTES,
+    compression: Compression | None = None,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -138,6 +140,7 @@ def transform_file(
         tree_name: the tree, for query languages whose text need not name one.
         entry_start, entry_stop: entries of each tree to look at.
         max_events: look at no more than so many entries of each tree.
+        compression: of the result; None for its format's default.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
@@ -158,6 +161,7 @@ def transform_file(
                     path=output,
                     entries=entries,
                     chunk_bytes=chunk_bytes,
+                    compression=compression,
                 )
                 return TransformSummary(
                     path=output,
@@ -194,11 +198,12 @@ def _transform(
     path: Path,
     entries: EntryRange,
     chunk_bytes: int,
+    compression: Compression | None,
 ) -> tuple[int, int]:
     bound = bind(plan, file)
     check_format(bound, result_format)
     n_in = n_out = 0
-    with new_result(path, result_format) as writer:
+    with new_result(path, result_format, compression) as writer:
         for output in bound.outputs:
             tree = file.tree(output.tree)
             n_out += _write_output(writer, output, tree, entries.within(tree.n_entries), chunk_bytes)
@@ -278,6 +283,7 @@ def transform_unit(
             entry_start=unit.entry_start,
             entry_stop=unit.entry_stop,
             limits=limits,
+            compression=unit.compression,
         )
         stored = store.put_file(unit.store_key, path)
     except Exception as error:  # whatever happens, the request must hear of it

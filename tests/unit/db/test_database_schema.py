@@ -52,7 +52,7 @@ def test_a_missing_schema_is_refused_with_the_command(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "words"), [("0000", "needs 0001; run `servicex-server db upgrade`"), ("9999", "newer")]
+    ("found", "words"), [("0000", "needs 0002; run `servicex-server db upgrade`"), ("9999", "newer")]
 )
 def test_another_schema_is_refused(url: str, found: str, words: str) -> None:
     schema.upgrade(url)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from servicex_server.errors import ResourceExhausted
+from servicex_server.model.compression import Compression, default_compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.run.write.arrow import ArrowWriter
+from servicex_server.run.write.encode.options import ParquetOptions
 from servicex_server.run.write.parquet import ParquetWriter
 from servicex_server.run.write.protocol import Writer
 from servicex_server.run.write.root import RootWriter
@@ -19,15 +21,20 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def new_result(path: Path, result_format: ResultFormat) -> Iterator[Writer]:
+def new_result(
+    path: Path, result_format: ResultFormat, compression: Compression | None = None
+) -> Iterator[Writer]:
     """A writer whose file is on disk and in its place when the block ends well, and gone otherwise.
+
+    Args:
+        compression: one that the format offers; None for the format's default.
 
     Raises:
         ResourceExhausted: the disk is full.
     """
     part = path.with_name(f".{os.getpid()}.{path.name}"[:200])
     try:
-        writer = _open(part, result_format)
+        writer = _open(part, result_format, compression or default_compression(result_format))
         try:
             yield writer
             writer.finish()
@@ -47,19 +54,30 @@ def new_result(path: Path, result_format: ResultFormat) -> Iterator[Writer]:
         part.unlink(missing_ok=True)
 
 
-def _open(path: Path, result_format: ResultFormat) -> Writer:
+def _open(path: Path, result_format: ResultFormat, compression: Compression) -> Writer:
     match result_format:
         case ResultFormat.PARQUET:
-            return ParquetWriter(path)
+            return ParquetWriter(path, _to_options(compression))
         case ResultFormat.ARROW:
-            return ArrowWriter(path)
+            return ArrowWriter(path, compression)
         case ResultFormat.HDF5:
             # Imported for those who ask for it: it costs each worker's start, and nobody else.
             from servicex_server.run.write.hdf5 import Hdf5Writer  # noqa: PLC0415
 
-            return Hdf5Writer(path)
+            return Hdf5Writer(path, compression)
         case ResultFormat.ROOT_FILE | ResultFormat.ROOT_RNTUPLE:
-            return RootWriter(path, result_format)
+            return RootWriter(path, result_format, compression)
+
+
+def _to_options(compression: Compression) -> ParquetOptions:
+    match compression.codec:
+        case "lz4":
+            # The format's older `lz4` is of an unclear framing; `lz4_raw` is its own replacement for that.
+            return ParquetOptions(compression="lz4_raw")
+        case "zstd" | "gzip" | "snappy" | "none" as codec:
+            return ParquetOptions(compression=codec, level=compression.level)
+    message = f"Parquet has no compression {compression.codec!r}"
+    raise ValueError(message)
 
 
 def _sync(path: Path) -> None:

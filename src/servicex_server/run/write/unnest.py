@@ -7,6 +7,7 @@ for records the columns of each field.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,9 @@ def unnest(columns: Mapping[str, ak.Array]) -> list[Piece]:
     Raises:
         FormatError: a text holds a NUL character.
     """
-    return [piece for name, array in columns.items() for piece in _unnest(to_canonical(array).layout, (name,))]
+    return [
+        piece for name, array in columns.items() for piece in _unnest(to_canonical(array).layout, (name,))
+    ]
 
 
 def groups(schema: Mapping[str, Type]) -> dict[tuple[str, ...], str]:
@@ -111,7 +114,7 @@ def _texts(lists: Any, path: tuple[str, ...]) -> Any:
         raise FormatError(message)
     data = content.tobytes()
     texts = np.empty(len(offsets) - 1, dtype=object)
-    texts[:] = [data[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)]
+    texts[:] = [data[start:stop] for start, stop in itertools.pairwise(offsets)]
     return texts
 
 
@@ -136,6 +139,4 @@ def with_gaps(layout: Any, valid: Any) -> Any:
     offsets = np.zeros(len(valid) + 1, dtype=np.int64)
     offsets[1:][valid] = np.diff(lists.offsets.data)
     np.cumsum(offsets, out=offsets)
-    return ak.contents.ListOffsetArray(
-        ak.index.Index64(offsets), lists.content, parameters=layout.parameters
-    )
+    return ak.contents.ListOffsetArray(ak.index.Index64(offsets), lists.content, parameters=layout.parameters)
