@@ -10,10 +10,10 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
-from func_adl_oracle import assert_same, assert_schema_fits, func_adl_uproot, ours, theirs, to_text
 from qastle.linq_util import linq_operator_names
 from vector.backends.awkward import MomentumArray4D
 
+from func_adl_oracle import assert_same, assert_schema_fits, func_adl_uproot, ours, theirs, to_text
 from servicex_server.errors import QueryError
 from servicex_server.plan import function
 from servicex_server.plan.parse.builtin import BUILTIN_NAMES

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from servicex_server.api.text import to_message
 from servicex_server.errors import InvalidRequest
+from servicex_server.model.compression import CODECS, parse_compression
 from servicex_server.model.kinds import FileStatus, RequestState, ResultDestination, ResultFormat
 from servicex_server.model.naming import show_location
 from servicex_server.model.request import (
@@ -23,6 +24,7 @@ from servicex_server.model.request import (
     Submission,
     TransformRequest,
 )
+from servicex_server.model.tally import NO_TALLY, add_up, to_document
 
 CAPABILITIES = ("poll_local_transformation_results", "long_sample_titles_10240")
 _TITLE_CHARACTERS = 12_000
@@ -193,6 +195,43 @@ class FileOutcome(BaseModel):
         )
 
 
+class CutRows(BaseModel):
+    """Rows that pass one cut and all before it."""
+
+    cut: str
+    rows: int
+
+
+class WeightSums(BaseModel):
+    """Sums of a branch of weights; null for what is no finite number."""
+
+    before: float | None
+    after: float | None
+
+
+class Counted(BaseModel):
+    """What is counted and timed beyond the outcome, of one file or of several."""
+
+    bytes_decompressed: int = Field(serialization_alias="bytes-decompressed")
+    seconds: dict[str, float] = Field(
+        serialization_alias="seconds-by-stage", description="Threads are added up."
+    )
+    cut_flow: list[CutRows] = Field(serialization_alias="cut-flow")
+    sums_of_weights: dict[str, WeightSums] = Field(
+        serialization_alias="sums-of-weights",
+        description="By branch: over all rows read, and over those that pass the selection.",
+    )
+
+
+class DetailedOutcome(FileOutcome, Counted):
+    """How one file of a request ended, with all that was counted."""
+
+    @classmethod
+    def from_result(cls, result: FileResult) -> Self:
+        outcome = dict(FileOutcome.from_result(result))
+        return cls.model_validate(outcome | to_document(result.tally or NO_TALLY))
+
+
 class FileOutcomes(BaseModel):
     """Outcomes in the order they were recorded."""
 
@@ -263,10 +302,16 @@ class Progress(BaseModel):
         )
 
 
-class DetailedProgress(Progress):
-    """The short status with the outcome of every file."""
+class DetailedProgress(Progress, Counted):
+    """The short status with the outcome of every file, and what is counted of all of them together."""
 
-    details: list[FileOutcome]
+    details: list[DetailedOutcome]
+
+    @classmethod
+    def from_results(cls, progress: Progress, results: list[FileResult]) -> Self:
+        totals = to_document(add_up([result.tally for result in results if result.tally is not None]))
+        details = [DetailedOutcome.from_result(result) for result in results]
+        return cls.model_validate({**dict(progress), **totals, "details": details})
 
 
 class FileError(BaseModel):
@@ -423,6 +468,11 @@ class TransformSubmission(BaseModel):
     tree_name: Text | None = Field(
         None, alias="tree-name", description="Tree to read if the query names none."
     )
+    compression: Text | None = Field(
+        None,
+        description="Codec and level of the results, such as `zstd:3`; "
+        + "; ".join(f"{kind.value}: {', '.join(codecs)}" for kind, codecs in CODECS.items()),
+    )
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:
@@ -446,15 +496,18 @@ class TransformSubmission(BaseModel):
             )
             message = f"the submission is malformed: {wrong}"
             raise InvalidRequest(message) from error
+        result_format = _one_of(ResultFormat, "result-format", sent.result_format)
+        compression = sent.compression
         return Submission(
             selection=sent.selection,
             codegen=sent.codegen,
-            result_format=_one_of(ResultFormat, "result-format", sent.result_format),
+            result_format=result_format,
             result_destination=_object_store(sent.result_destination),
             did=sent.did or None,
             files=tuple(sent.file_list) if sent.file_list else None,
             title=sent.title,
             tree_name=sent.tree_name,
+            compression=parse_compression(compression, result_format) if compression is not None else None,
         )
 
 

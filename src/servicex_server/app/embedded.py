@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from servicex_server.app.datadir import DataDir, is_inside
-from servicex_server.app.settings import Settings
+from servicex_server.app.settings import Settings, to_compressions
 from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
 from servicex_server.model.worker import ExecutorSpec
@@ -187,6 +187,7 @@ async def _open_services(
             max_attempts=settings.max_attempts,
             request_deadline_s=settings.request_deadline_s,
         ),
+        compressions=to_compressions(settings.compression),
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token

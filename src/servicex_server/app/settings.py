@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,7 +17,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from servicex_server.errors import ConfigurationError
+from servicex_server.errors import ConfigurationError, InvalidRequest
+from servicex_server.model.compression import Compression, parse_compression
+from servicex_server.model.kinds import ResultFormat
 from servicex_server.telemetry.machine import usable_cores
 
 
@@ -72,6 +75,11 @@ class Settings(BaseSettings):
     worker_memory_bytes: int = Field(
         4 * 2**30, ge=0, description="Memory each worker process may allocate; 0 for no limit."
     )
+    compression: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="Codec and level of results whose submitter names none, per format "
+        "(`parquet=zstd:3,hdf5=gzip:6`).",
+    )
     min_free_bytes: int = Field(
         2**30, ge=0, description="Results are refused when less than this is free on the data folder's disk."
     )
@@ -103,6 +111,20 @@ class Settings(BaseSettings):
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("compression", mode="before")
+    @classmethod
+    def _split_compressions(cls, value: object) -> object:
+        if isinstance(value, str):
+            pairs = (part.partition("=") for part in value.split(",") if part.strip())
+            return {name.strip(): codec.strip() for name, _, codec in pairs}
+        return value
+
+    @field_validator("compression")
+    @classmethod
+    def _check_compressions(cls, value: dict[str, str]) -> dict[str, str]:
+        to_compressions(value)
         return value
 
     @field_validator("local_roots")
@@ -140,6 +162,23 @@ class Settings(BaseSettings):
             env_settings,
             InitSettingsSource(settings_cls, init_kwargs=file),
         )
+
+
+def to_compressions(texts: Mapping[str, str]) -> dict[ResultFormat, Compression]:
+    """The compression of each format that the setting names.
+
+    Raises:
+        ValueError: no such format, or not one of its codecs.
+    """
+    try:
+        kinds = {ResultFormat(name): text for name, text in texts.items()}
+    except ValueError:
+        message = f"formats are {', '.join(ResultFormat)}"
+        raise ValueError(message) from None
+    try:
+        return {kind: parse_compression(text, kind) for kind, text in kinds.items()}
+    except InvalidRequest as error:
+        raise ValueError(error.message) from error
 
 
 def load(config: Path | None = None, **flags: object) -> Settings:

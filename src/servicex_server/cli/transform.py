@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from servicex_server.errors import InvalidRequest
+from servicex_server.model.tally import Tally, to_document
 
 
 def transform(
@@ -19,8 +20,11 @@ def transform(
         Path, typer.Option(help="Result file; with several FILEs the folder for one result per file.")
     ],
     result_format: Annotated[
-        str, typer.Option("--format", help="parquet, root-file or root-rntuple.")
+        str, typer.Option("--format", help="parquet, root-file, root-rntuple, arrow or hdf5.")
     ] = "parquet",
+    compression: Annotated[
+        str | None, typer.Option(help="Codec and level of the results, such as zstd:3, gzip:6 or none.")
+    ] = None,
     tree: Annotated[str | None, typer.Option(help="Tree to read, where the query does not name one.")] = None,
     max_events: Annotated[
         int | None, typer.Option(help="Read no more than so many entries per file.")
@@ -45,6 +49,7 @@ def transform(
         tree_name=tree,
         max_events=max_events,
         n_threads=threads,
+        compression=compression,
     )
     entries = []
     for summary in summaries:
@@ -57,6 +62,7 @@ def transform(
                 "bytes_read": summary.bytes_read,
                 "bytes_written": summary.size_bytes,
                 "seconds": round(summary.seconds, 6),
+                **_describe(summary.tally),
             }
         )
         if not as_json:
@@ -65,6 +71,16 @@ def transform(
             typer.echo(f"{summary.location} -> {summary.path}: {rate}, {size}, {summary.seconds:.2f} s")
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
+
+
+def _describe(tally: Tally) -> dict[str, object]:
+    document = to_document(tally)
+    return {
+        "bytes_decompressed": document["bytes_decompressed"],
+        "seconds_by_stage": {stage: round(value, 6) for stage, value in document["seconds"].items()},
+        "cut_flow": document["cut_flow"],
+        "sums_of_weights": document["sums_of_weights"],
+    }
 
 
 def _read_selection(selection: str) -> str:

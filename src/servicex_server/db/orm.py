@@ -162,6 +162,8 @@ class RequestRow(Base):
     codegen: Mapped[str] = mapped_column(String(64))
     tree_name: Mapped[str | None] = mapped_column(Text)
     result_format: Mapped[str] = mapped_column(String(32))
+    # None for the format's default.
+    compression: Mapped[str | None] = mapped_column(String(32))
     result_destination: Mapped[str] = mapped_column(String(32))
     state: Mapped[str] = mapped_column(String(32))
     is_fileset_complete: Mapped[bool]

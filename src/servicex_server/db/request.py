@@ -43,6 +43,7 @@ class NewRequest:
     secret_key: str
     submit_time: datetime
     renamed: dict[int, str]
+    compression: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ def insert_request(
             "codegen": new.codegen,
             "tree_name": new.tree_name,
             "result_format": new.result_format.value,
+            "compression": new.compression,
             "result_destination": new.result_destination.value,
             "state": life.state.value,
             "is_fileset_complete": life.is_fileset_complete,
@@ -128,9 +130,13 @@ def find_request(connection: Connection, ref: str) -> TransformRequest | None:
     return None if row is None else _to_request(row)
 
 
-def list_requests(connection: Connection, *, owner: str | None, limit: int) -> list[TransformRequest]:
-    """The newest requests (of one owner, or of all), oldest first."""
+def list_requests(
+    connection: Connection, *, owner: str | None, limit: int, formats: Collection[ResultFormat] | None = None
+) -> list[TransformRequest]:
+    """The newest requests (of one owner, or of all; of some formats, or of any), oldest first."""
     query = _VISIBLE.order_by(_COLUMNS.number.desc()).limit(limit)
+    if formats is not None:
+        query = query.where(_COLUMNS.result_format.in_([each.value for each in formats]))
     if owner is not None:
         query = query.where(RequestRow.owner == owner)
     requests: list[TransformRequest] = []
@@ -268,6 +274,7 @@ def _to_request(row: Row[tuple[object, ...]]) -> TransformRequest:
         finish_time=row.finish_time,
         access_key=row.access_key,
         secret_key=row.secret_key,
+        compression=row.compression,
     )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from servicex_server.db.session import build_engine, normalise_url
 from servicex_server.errors import ConfigurationError
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision this code works with; a test compares it with the migrations."""
 
 COMMAND = "servicex-server db upgrade"

@@ -50,7 +50,7 @@ _EXTENSIONS = {
 }
 
 CLIENT_FORMATS = (ResultFormat.PARQUET, ResultFormat.ROOT_FILE, ResultFormat.ROOT_RNTUPLE)
-"""What the official clients know. One request of another format in a list makes them refuse the whole list."""
+"""What the official clients know. One request of another format makes them refuse a whole list."""
 
 
 class ResultDestination(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from servicex_server.model.compression import Compression
 from servicex_server.model.ids import DatasetId, FileId, RequestId
 from servicex_server.model.kinds import (
     FileStatus,
@@ -42,6 +43,7 @@ class Submission:
     files: tuple[str, ...] | None = None
     title: str | None = None
     tree_name: str | None = None
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class TransformRequest:
         did: DID with scheme, or the SHA-256 hex digest of a file list.
         access_key, secret_key: the S3 key pair that opens this request's bucket only.
         submit_time, finish_time: UTC, timezone-aware.
+        compression: of the results, as in `zstd:3`; None for the format's default.
     """
 
     id: RequestId
@@ -86,6 +89,7 @@ class TransformRequest:
     finish_time: datetime | None
     access_key: str
     secret_key: str
+    compression: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What was counted and timed while a file was transformed: for its user, and for whoever wonders about speed."""
+"""What was counted and timed while a file was transformed, for its user and for whoever minds speed."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ class StageSeconds:
     filter: float = 0.0
     encode: float = 0.0
     write: float = 0.0
+
+
+_STAGES = tuple(stage.name for stage in fields(StageSeconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,9 @@ class Tally:
     sums_of_weights: tuple[WeightSum, ...] = ()
 
 
+NO_TALLY = Tally()
+
+
 class SumsDocument(TypedDict):
     """Sums of one branch; None for what is no finite number, which JSON does not know."""
 
@@ -98,9 +104,7 @@ def to_document(tally: Tally) -> TallyDocument:
     """
     return {
         "bytes_decompressed": _count(tally.bytes_decompressed),
-        "seconds": {
-            stage.name: _seconds(getattr(tally.seconds, stage.name)) for stage in fields(StageSeconds)
-        },
+        "seconds": {name: _seconds(getattr(tally.seconds, name)) for name in _STAGES},
         "cut_flow": [
             {"cut": _text(step.text), "rows": _count(step.n_rows)} for step in tally.cut_flow[:MAX_STEPS]
         ],
@@ -156,7 +160,7 @@ def _numbered(steps: Iterable[CutStep]) -> Iterable[tuple[tuple[str, int], int]]
 
 
 def _add_seconds(parts: Iterable[StageSeconds]) -> StageSeconds:
-    totals = dict.fromkeys((stage.name for stage in fields(StageSeconds)), 0.0)
+    totals = dict.fromkeys(_STAGES, 0.0)
     for part in parts:
         for name in totals:
             totals[name] += getattr(part, name)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from servicex_server.model.compression import Compression
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
-from servicex_server.model.tally import Tally
+from servicex_server.model.tally import NO_TALLY, Tally
 
 
 class Reason(StrEnum):
@@ -63,6 +64,7 @@ class TransformUnit:
         store_key: where the result object goes.
         attempt: 1 for the first try.
         deadline_s: seconds after which the attempt is ended from outside.
+        compression: of the result; None for its format's default.
     """
 
     request_id: RequestId
@@ -77,6 +79,7 @@ class TransformUnit:
     entry_start: int = 0
     entry_stop: int | None = None
     tree_name: str | None = None
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class FileDone:
     seconds: float
     attempt: int = 1
     entry_start: int = 0
-    tally: Tally = Tally()
+    tally: Tally = NO_TALLY
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from servicex_server.errors import InvalidRequest, ServicexError
+from servicex_server.model.compression import parse_compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location, unique_object_name
 from servicex_server.run.execute import TransformSummary, to_failure, transform_file
@@ -23,6 +24,7 @@ def transform_files(
     tree_name: str | None = None,
     max_events: int | None = None,
     n_threads: int | None = None,
+    compression: str | None = None,
 ) -> Iterator[TransformSummary]:
     """Runs the query over one file after the other, with the caller's own rights.
 
@@ -30,6 +32,7 @@ def transform_files(
         output: the result file; with several files, or if it is a folder already, the folder that gets
             one result per file, named as the server names them.
         n_threads: threads to work with; None for one per core.
+        compression: codec and level of the results, as in `zstd:3`; None for the format's default.
 
     Yields:
         What became of each file, as soon as its result is there.
@@ -42,6 +45,7 @@ def transform_files(
         message = f"the number of events cannot be negative: {max_events}"
         raise InvalidRequest(message)
     kind = _to_format(result_format)
+    codec = None if compression is None else parse_compression(compression, kind)
     places = _places(files, kind, Path(output))
     _refuse_overwriting(places)
     for file, place in places:
@@ -56,6 +60,7 @@ def transform_files(
                 tree_name=tree_name,
                 max_events=max_events,
                 n_threads=n_threads or usable_cores(),
+                compression=codec,
             )
         except ServicexError as error:
             if len(files) > 1 and show_location(file) not in error.message:

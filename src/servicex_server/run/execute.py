@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib.metadata
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +25,10 @@ from servicex_server.errors import (
     SourceUnavailable,
     TransformError,
 )
+from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location
-from servicex_server.model.tally import Tally
+from servicex_server.model.tally import NO_TALLY, Tally
 from servicex_server.model.unit import (
     Failure,
     FileDone,
@@ -92,7 +95,7 @@ class TransformSummary:
     bytes_read: int
     size_bytes: int
     seconds: float
-    tally: Tally = Tally()
+    tally: Tally = NO_TALLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ def transform_file(
     chunk_bytes: int = CHUNK_BYTES,
     n_threads: int = 1,
     sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
+    compression: Compression | None = None,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -144,6 +148,7 @@ def transform_file(
         chunk_bytes: uncompressed bytes of the columns to work on at once, per thread.
         n_threads: threads to work with.
         sandbox: what the code of a python query may use; None where such queries are switched off.
+        compression: of the result; None for its format's default.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
@@ -189,6 +194,7 @@ def transform_file(
                     entries=entries,
                     chunk_bytes=chunk_bytes,
                     n_threads=n_threads,
+                    compression=compression,
                 )
                 tally = tally_of(
                     counts,
@@ -233,12 +239,13 @@ def _transform(
     entries: EntryRange,
     chunk_bytes: int,
     n_threads: int,
+    compression: Compression | None,
 ) -> list[tuple[BoundOutput, TableCounts]]:
     """Writes the result; what happened to each of its tables."""
     bound = bind(plan, file)
     check_format(bound, result_format)
     counts: list[tuple[BoundOutput, TableCounts]] = []
-    with new_result(path, result_format) as writer:
+    with new_result(path, result_format, compression, provenance=_provenance(plan)) as writer:
         for output in bound.outputs:
             tree = file.tree(output.tree)
             span = entries.within(tree.n_entries)
@@ -252,10 +259,18 @@ def _transform(
     return counts
 
 
+@functools.lru_cache(maxsize=64)
+def _provenance(plan: Plan) -> Mapping[str, str]:
+    """What a result says of its origin: the question, and who answered it; nothing of people or places."""
+    digest = hashlib.sha256(plan.canonical().encode()).hexdigest()
+    return {"plan": digest, "engine": f"servicex-server {importlib.metadata.version('servicex-server')}"}
+
+
 def transform_unit(
     unit: TransformUnit,
     store: Store,
     policy: SourcePolicy,
+    *,
     limits: SourceLimits | None = None,
     n_threads: int = 1,
     sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
@@ -277,6 +292,7 @@ def transform_unit(
             limits=limits,
             n_threads=n_threads,
             sandbox=sandbox,
+            compression=unit.compression,
         )
         stored = store.put_file(unit.store_key, path)
     except Exception as error:  # whatever happens, the request must hear of it

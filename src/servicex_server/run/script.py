@@ -111,7 +111,7 @@ def _to_output(script_output: ScriptOutput) -> tuple[BoundOutput, ak.Array]:
         tree="",
         output_tree=script_output.name or DEFAULT_OUTPUT_TREE,
         columns=(),
-        selection_columns=(),
+        row_conditions=(),
         expression=Zip((), (), 1),
         schema=schema_of(array[:0]),
     )
@@ -145,7 +145,7 @@ def _with_treename(bound: BoundOutput) -> BoundOutput:
         tree=bound.tree,
         output_tree=bound.output_tree,
         columns=(),
-        selection_columns=(),
+        row_conditions=(),
         expression=bound.expression,
         schema=bound.schema,
         treename_column=TREENAME_COLUMN,

@@ -194,6 +194,7 @@ def _no_finder(did: str) -> InvalidRequest:
 def _new_request(
     services: Services, principal: Principal, submission: Submission, inputs: _Inputs
 ) -> NewRequest:
+    compression = submission.compression or services.compressions.get(submission.result_format)
     return NewRequest(
         id=RequestId(str(uuid.uuid4())),
         owner=principal.name,
@@ -208,6 +209,7 @@ def _new_request(
         secret_key=secrets.token_urlsafe(30),
         submit_time=services.clock(),
         renamed=inputs.renamed,
+        compression=str(compression) if compression is not None else None,
     )
 
 

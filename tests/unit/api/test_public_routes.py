@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from edge import BASE_URL, CORRUPT, RESULT, Edge, open_edge
+from servicex_server.model.compression import Compression
+from servicex_server.model.unit import TransformUnit, Unit
 
 UNKNOWN = "9f1b2c3d-0000-4000-8000-0123456789ab"
 SHOWN_CORRUPT = CORRUPT.replace("[", "(").replace("]", ")")
@@ -144,6 +146,38 @@ async def test_list_shows_own_requests_without_keys(edge: Edge) -> None:
     assert len(of_bob) == 1
 
 
+@pytest.mark.parametrize(("kind", "extension"), [("arrow", "arrow"), ("hdf5", "h5")])
+async def test_formats_that_clients_do_not_know_work_but_are_not_listed(
+    edge: Edge, kind: str, extension: str
+) -> None:
+    request_id = await edge.submit("a.root", **{"result-format": kind})
+    listed = await edge.submit("a.root")
+    status = await edge.finish(request_id)
+    assert (status["result-format"], status["status"]) == (kind, "Complete")
+    for user in ("ann", "boss"):
+        requests = (await edge.http(user).get("/servicex/transformation")).json()["requests"]
+        assert [request["request_id"] for request in requests] == [listed]
+    url = f"/servicex/transformation/{request_id}"
+    (result,) = (await edge.http().get(f"{url}/results")).json()["results"]
+    assert result["s3-object-name"].endswith(f"a.root.{extension}")
+    assert (await edge.http().get(f"{url}/status")).json()["files-completed"] == 1
+    assert (await edge.http().delete(url)).status_code == 200
+    assert (await edge.http().get(url)).status_code == 404
+
+
+async def test_compression_goes_to_the_worker(edge: Edge) -> None:
+    await edge.submit("a.root", compression="zstd:7")
+    await edge.submit("b.root")
+    units: list[Unit] = []
+    async with edge.queue.connect(2) as source:
+        async for delivery in source.units():
+            units.append(delivery.unit)
+            if len(units) == 2:
+                break
+    found = {unit.compression for unit in units if isinstance(unit, TransformUnit)}
+    assert found == {Compression("zstd", 7), None}
+
+
 @pytest.mark.parametrize("suffix", ["", "/status", "/results", "/errors", "/cancel", "/deployment-status"])
 async def test_foreign_request_is_refused(edge: Edge, suffix: str) -> None:
     request_id = await edge.submit(user="ann")
@@ -190,7 +224,16 @@ async def test_progress_for_old_clients(edge: Edge) -> None:
     for details in ("?details=1", "?details"):
         detailed = (await edge.http().get(f"{url}/status{details}")).json()
         assert len(detailed["details"]) == 2
-        assert detailed.keys() - progress.keys() == {"details"}
+        added = {"details", "bytes-decompressed", "seconds-by-stage", "cut-flow", "sums-of-weights"}
+        assert detailed.keys() - progress.keys() == added
+        assert [step["rows"] for step in detailed["cut-flow"]] == [100, 10]
+        (good,) = [file for file in detailed["details"] if file["transform_status"] == "success"]
+        assert good["cut-flow"] == [{"cut": "all", "rows": 100}, {"cut": "any(Muon_pt > 20)", "rows": 10}]
+        assert good["sums-of-weights"] == {"genWeight": {"before": 99.5, "after": None}}
+        assert good["bytes-decompressed"] == 5000
+        assert good["seconds-by-stage"]["decompress"] == 0.125
+    results = (await edge.http().get(f"{url}/results")).json()["results"]
+    assert not any("cut-flow" in result for result in results), "what every poll asks for stays small"
     errors = (await edge.http().get(f"{url}/errors")).json()["errors"]
     assert [error["info"] for error in errors] == [SHOWN_CORRUPT]
     assert errors[0]["file"].endswith("broken.root")
@@ -225,7 +268,8 @@ async def test_unknown_dataset_is_404(edge: Edge, number: str) -> None:
     ("changes", "part"),
     [
         ({"codegen": "nonesuch"}, "nonesuch"),
-        ({"result-format": "arrow"}, "root-rntuple"),
+        ({"result-format": "csv"}, "arrow, hdf5"),
+        ({"compression": "zstd:99"}, "'zstd:99' is not offered for parquet; allowed: zstd (zstd:1 to"),
         ({"selection": "not json"}, ""),
         ({"did": "rucio://a:b"}, "exactly one"),
         ({"file-list": ["/etc/passwd"]}, ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from servicex_server.api.schemas import (
 from servicex_server.errors import InvalidRequest
 from servicex_server.model.ids import DatasetId, FileId, RequestId
 from servicex_server.model.kinds import (
+    CLIENT_FORMATS,
     FileStatus,
     LookupStatus,
     RequestState,
@@ -46,6 +48,7 @@ from servicex_server.model.request import (
     Statistics,
     TransformRequest,
 )
+from servicex_server.model.tally import CutStep, StageSeconds, Tally, WeightSum
 
 NOON = datetime(2026, 5, 15, 12, 0, 0, 0, tzinfo=UTC)
 ID = RequestId("9f1b2c3d-0000-4000-8000-0123456789ab")
@@ -346,8 +349,11 @@ def test_unknown_keys_and_nulls_are_ignored() -> None:
         ({"codegen": ...}, "codegen"),
         ({"title": 5}, "title"),
         ({"title": "a\0"}, "NUL"),
-        ({"result_format": "arrow"}, "allowed: parquet, root-file, root-rntuple"),
-        ({"result_format": "hdf5"}, "allowed: parquet, root-file, root-rntuple"),
+        ({"result_format": "csv"}, "allowed: parquet, root-file, root-rntuple, arrow, hdf5"),
+        ({"compression": 3}, "compression"),
+        ({"compression": ""}, "not offered for parquet"),
+        ({"compression": "lzma"}, "allowed: zstd \\(zstd:1 to zstd:12\\), lz4, snappy"),
+        ({"compression": "zstd", "result_format": "hdf5"}, "not offered for hdf5; allowed: gzip"),
         ({"result_destination": "volume"}, "allowed: object-store"),
     ],
 )
@@ -389,7 +395,7 @@ def test_official_client_accepts_every_shape() -> None:
             pytest.fail(message)
         pytest.skip(message)
     states = [replace(REQUEST, state=state, failure_info="why") for state in RequestState]
-    formats = [replace(REQUEST, result_format=kind) for kind in ResultFormat]
+    formats = [replace(REQUEST, result_format=kind) for kind in CLIENT_FORMATS]
     empty = replace(REQUEST, counts=FileCounts(), title=None, finish_time=NOON)
     bodies = {
         "statuses": [*map(status, (*states, *formats, empty)), listed(), listed(empty)],
@@ -407,8 +413,24 @@ def test_official_client_accepts_every_shape() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_details_add_the_outcomes() -> None:
+def test_details_add_the_outcomes_and_what_was_counted() -> None:
     progress = Progress.from_request(REQUEST, None)
-    detailed = DetailedProgress(**dict(progress), details=[FileOutcome.from_result(RESULT)])
-    answer = wire(detailed)
-    assert answer.keys() - wire(progress).keys() == {"details"}
+    tally = Tally(
+        bytes_decompressed=7,
+        seconds=StageSeconds(read=0.5, write=0.25),
+        cut_flow=(CutStep("all", 10), CutStep("x[0] > 1", 4)),
+        sums_of_weights=(WeightSum("genWeight", 10.5, math.nan),),
+    )
+    answer = wire(DetailedProgress.from_results(progress, [replace(RESULT, tally=tally), FAILURE]))
+    counted = {
+        "bytes-decompressed": 7,
+        "seconds-by-stage": {"read": 0.5, "decompress": 0.0, "filter": 0.0, "encode": 0.0, "write": 0.25},
+        "cut-flow": [{"cut": "all", "rows": 10}, {"cut": "x[0] > 1", "rows": 4}],
+        "sums-of-weights": {"genWeight": {"before": 10.5, "after": None}},
+    }
+    details = answer.pop("details")
+    assert answer == wire(progress) | counted
+    assert isinstance(details, list)
+    assert details[0] == wire(FileOutcome.from_result(RESULT)) | counted
+    assert details[1]["cut-flow"] == []
+    assert details[1]["bytes-decompressed"] == 0

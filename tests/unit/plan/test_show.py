@@ -37,7 +37,8 @@ def conditions(output: BoundOutput) -> list[str]:
     [
         (".Where(lambda e: e.met > 20)", ["met > 20"]),
         (".Where(lambda e: e.good)", ["good"]),
-        (".Where(lambda e: not e.good and (e.met > 1) or e.n == 2)", ["(not good and (met > 1)) or (n == 2)"]),
+        (".Where(lambda e: not e.good and (e.met > 1) or e.n == 2)",
+         ["(not good and (met > 1)) or (n == 2)"]),
         (".Where(lambda e: e.pt.Where(lambda p: p > 10).Count() >= 2)", ["num(pt[pt > 10]) >= 2"]),
         (".Where(lambda e: e.pt.Count() > 0).Where(lambda e: e.pt.First() > 5)",
          ["num(pt) > 0", "pt[:, 0] > 5"]),

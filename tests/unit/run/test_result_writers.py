@@ -1,4 +1,4 @@
-"""Result files in the formats of the official clients: their content, their schema, and what they cannot hold."""
+"""Result files in the official formats: their content, their schema, and what they cannot hold."""
 
 from __future__ import annotations
 

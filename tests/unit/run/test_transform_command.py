@@ -9,6 +9,7 @@ from pathlib import Path
 
 import awkward as ak
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import uproot
 from typer import Typer
@@ -50,11 +51,20 @@ def test_one_file_becomes_one_file(files: list[Path], tmp_path: Path) -> None:
     assert entry["bytes_written"] == output.stat().st_size
     assert entry["bytes_read"] > 0
     assert entry["seconds"] > 0
+    assert set(entry["seconds_by_stage"]) == {"read", "decompress", "filter", "encode", "write"}
+    assert {"bytes_decompressed", "cut_flow", "sums_of_weights"} <= entry.keys()
     assert ak.to_list(ak.from_parquet(output).x) == list(range(5, 20))
 
 
 @pytest.mark.parametrize(
-    ("name", "extension"), [("parquet", ".root.parquet"), ("root-file", ".root"), ("root-rntuple", ".root")]
+    ("name", "extension"),
+    [
+        ("parquet", ".root.parquet"),
+        ("root-file", ".root"),
+        ("root-rntuple", ".root"),
+        ("arrow", ".root.arrow"),
+        ("hdf5", ".root.h5"),
+    ],
 )
 def test_several_files_become_a_folder(files: list[Path], tmp_path: Path, name: str, extension: str) -> None:
     (tmp_path / "query").write_text(SELECTION + "\n")
@@ -77,6 +87,13 @@ def test_several_files_become_a_folder(files: list[Path], tmp_path: Path, name: 
     assert {path.name for path in (tmp_path / "out").iterdir()} == expected
 
 
+def test_the_codec_is_the_one_asked_for(files: list[Path], tmp_path: Path) -> None:
+    options = ["--codegen", "uproot-raw", "--selection", SELECTION, "--output", tmp_path / "out"]
+    code, _, error = run(files[0], *options, "--compression", "gzip:9")
+    assert (code, error) == (0, None)
+    assert pq.ParquetFile(tmp_path / "out").metadata.row_group(0).column(0).compression == "GZIP"
+
+
 def test_the_function_does_the_same(files: list[Path], tmp_path: Path) -> None:
     summaries = servicex_server.transform(
         files, codegen="uproot-raw", selection=SELECTION, output=tmp_path / "out", max_events=7
@@ -90,8 +107,9 @@ def test_the_function_does_the_same(files: list[Path], tmp_path: Path) -> None:
     [
         ({"codegen": "nonsense"}, "nonsense"),
         ({"selection": "nonsense"}, ""),
-        ({"result_format": "csv"}, "allowed are parquet, root-file, root-rntuple"),
+        ({"result_format": "csv"}, "allowed are parquet, root-file, root-rntuple, arrow, hdf5"),
         ({"max_events": -1}, "negative"),
+        ({"compression": "zip"}, "allowed: zstd"),
         ({"selection": json.dumps([{"treename": "Events", "expressions": ["xx"]}])}, "xx"),
     ],
 )

@@ -9,6 +9,7 @@ import awkward as ak
 import pyarrow as pa
 
 from servicex_server.errors import FormatError
+from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.run.write.canonical import schema_of, to_canonical
@@ -23,7 +24,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 class ArrowWriter:
     """One Arrow file: the rows of all tables, one after the other, in record batches."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, compression: Compression) -> None:
+        self._compression = compression
         self._sink = pa.OSFile(str(path), "wb")
         self._writer: Any = None
         self._schema: Any = None
@@ -92,7 +94,14 @@ class ArrowWriter:
 
     def _open(self, schema: Any) -> Any:
         # Buffers are compressed by Arrow's own threads, without the interpreter's lock.
-        options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
+        match self._compression:
+            case Compression(codec="none"):
+                codec = None
+            case Compression(codec="zstd", level=level):
+                codec = pa.Codec("zstd", compression_level=level or 1)
+            case Compression(codec=name):
+                codec = pa.Codec(name)
+        options = pa.ipc.IpcWriteOptions(compression=codec)
         return pa.ipc.new_file(self._sink, schema, options=options)
 
     def _flush(self) -> None:
@@ -106,7 +115,7 @@ class ArrowWriter:
 
 
 def _masked(layout: Any) -> Any:
-    """Masks instead of indexes for what is missing: awkward turns no index into Arrow where all is missing."""
+    """Masks instead of indexes for what is missing: awkward fails at an index where all is missing."""
     if layout.is_option:
         valid = layout.index.data >= 0
         content = with_gaps(to_canonical(ak.Array(layout.project())).layout, valid)

@@ -24,9 +24,8 @@ def check_format(bound: BoundPlan, result_format: ResultFormat) -> None:
     """Raises FormatError, with the names of the columns, if the result does not fit the format."""
     if bound.copied_objects and result_format not in _ROOT:
         names = ", ".join(bound.copied_objects[:5])
-        message = (
-            f"{result_format.value} cannot hold copied objects ({names}); ask for root-file or root-rntuple"
-        )
+        hint = "ask for root-file or root-rntuple"
+        message = f"{result_format.value} cannot hold copied objects ({names}); {hint}"
         raise FormatError(message)
     if result_format in _ONE_TABLE:
         why = f"{result_format.value} keeps all trees in one table"
@@ -140,10 +139,11 @@ def _check_links(fields: Sequence[tuple[str, Type]]) -> None:
             message = f"the columns {seen[link]} and {name} would both have the name {link} in an HDF5 file"
             raise FormatError(message)
         seen[link] = name
-        while isinstance(kind, List | Option):
-            kind = kind.content
-        if isinstance(kind, Record):
-            _check_links(kind.fields)
+        inner = kind
+        while isinstance(inner, List | Option):
+            inner = inner.content
+        if isinstance(inner, Record):
+            _check_links(inner.fields)
 
 
 def _flat_fields(kind: Type) -> tuple[tuple[str, Type], ...]:

@@ -7,6 +7,7 @@ for records the columns of each field.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +114,7 @@ def _texts(lists: Any, path: tuple[str, ...]) -> Any:
         raise FormatError(message)
     data = content.tobytes()
     texts = np.empty(len(offsets) - 1, dtype=object)
-    texts[:] = [data[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)]
+    texts[:] = [data[start:stop] for start, stop in itertools.pairwise(offsets)]
     return texts
 
 

@@ -14,3 +14,9 @@ def upgrade() -> None:
     """Adds the indexes."""
     op.create_index("ix_attempt_file_id", "attempt", ["file_id"])
     op.create_index("ix_file_result_file_id", "file_result", ["file_id"])
+
+
+def downgrade() -> None:
+    """Drops the indexes."""
+    op.drop_index("ix_file_result_file_id", "file_result")
+    op.drop_index("ix_attempt_file_id", "attempt")
