@@ -130,12 +130,21 @@ async def test_all_files_are_shown_without_a_filter(edge: Edge) -> None:
 
 
 async def test_files_show_their_cut_flow_and_times(edge: Edge) -> None:
-    request_id = await edge.submit("a.root", "broken.root", compression="zstd:3", **{"result-format": "arrow"})
+    request_id = await edge.submit(
+        "a.root", "broken.root", compression="zstd:3", **{"result-format": "arrow"}
+    )
     await edge.finish(request_id)
     browser = await signed_in(edge)
     text = check_page(await browser.get(f"/transformation-request/{request_id}/results"))
     assert text.count("<details>") == 1, "a failed file has none"
-    for shown in ("any(Muon_pt &gt; 20)", "genWeight", "99.5", "nan", "5.0 kB decompressed", "0.12 decompress"):
+    for shown in (
+        "any(Muon_pt &gt; 20)",
+        "genWeight",
+        "99.5",
+        "nan",
+        "5.0 kB decompressed",
+        "0.12 decompress",
+    ):
         assert shown in text
     text = check_page(await browser.get(f"/transformation-request/{request_id}"))
     assert "<td>arrow</td>" in text
