@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from servicex_server.errors import ResourceExhausted
@@ -22,19 +22,25 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def new_result(
-    path: Path, result_format: ResultFormat, compression: Compression | None = None
+    path: Path,
+    result_format: ResultFormat,
+    compression: Compression | None = None,
+    *,
+    provenance: Mapping[str, str] | None = None,
 ) -> Iterator[Writer]:
     """A writer whose file is on disk and in its place when the block ends well, and gone otherwise.
 
     Args:
         compression: one that the format offers; None for the format's default.
+        provenance: what the file says of its origin, in formats that have a place for it (not ROOT).
 
     Raises:
         ResourceExhausted: the disk is full.
     """
     part = path.with_name(f".{os.getpid()}.{path.name}"[:200])
     try:
-        writer = _open(part, result_format, compression or default_compression(result_format))
+        codec = compression or default_compression(result_format)
+        writer = _open(part, result_format, codec, provenance or {})
         try:
             yield writer
             writer.finish()
@@ -54,17 +60,19 @@ def new_result(
         part.unlink(missing_ok=True)
 
 
-def _open(path: Path, result_format: ResultFormat, compression: Compression) -> Writer:
+def _open(
+    path: Path, result_format: ResultFormat, compression: Compression, provenance: Mapping[str, str]
+) -> Writer:
     match result_format:
         case ResultFormat.PARQUET:
-            return ParquetWriter(path, _to_options(compression))
+            return ParquetWriter(path, _to_options(compression), provenance)
         case ResultFormat.ARROW:
-            return ArrowWriter(path, compression)
+            return ArrowWriter(path, compression, provenance)
         case ResultFormat.HDF5:
             # Imported for those who ask for it: it costs each worker's start, and nobody else.
             from servicex_server.run.write.hdf5 import Hdf5Writer  # noqa: PLC0415
 
-            return Hdf5Writer(path, compression)
+            return Hdf5Writer(path, compression, provenance)
         case ResultFormat.ROOT_FILE | ResultFormat.ROOT_RNTUPLE:
             return RootWriter(path, result_format, compression)
 

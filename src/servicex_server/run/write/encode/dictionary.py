@@ -24,7 +24,7 @@ _MOST_IN_SAMPLE = 64
 _MOST_HASHED = 256
 _MOST_COUNTED = 65536
 _MOST_PLACES = 1 << 22
-_PLACES_PER_VALUE = 16
+_PLACES_PER_VALUE = 64
 _FEWEST_VALUES = 64
 _FEWEST_REPEATS = 4
 
@@ -99,7 +99,8 @@ class _Keys:
             values: Array = (keys + self.least).astype(self.dtype)
             return values
         bits = keys.astype(f"u{self.dtype.itemsize}")
-        return (bits << bits.dtype.type(self.shift)).view(self.dtype)
+        restored: Array = (bits << bits.dtype.type(self.shift)).view(self.dtype)
+        return restored
 
 
 def _find_keys(values: Array) -> _Keys | None:
@@ -120,7 +121,7 @@ def _find_keys(values: Array) -> _Keys | None:
     least, greatest = int(values.min()), int(values.max())
     if greatest - least >= most or greatest >= 1 << 62 or least <= -1 << 62:
         return None
-    if 0 <= least and greatest < most:
+    if least >= 0 and greatest < most:
         least = 0
     return _Keys(values.astype(np.intp) - least, greatest - least, least, 0, values.dtype)
 

@@ -22,9 +22,11 @@ from servicex_server.run.write.encode.statistics import Bounds, find_bounds, joi
 from servicex_server.run.write.encode.thrift import Struct
 from servicex_server.run.write.encode.values import Encoding, choose_encoding, encode_plain, encode_values
 
-_MOST_BYTES = 2**31 - 1
+MOST_BYTES = 2**31 - 1
+"""The format has 32 bits for the length of a page."""
+
 _DICTIONARY_PAGE, _DATA_PAGE_V2 = 2, 3
-_TEXT_BYTES = 4 * 1024 * 1024
+TEXT_BYTES = 4 * 1024 * 1024
 """Bytes of text that a page should have at most."""
 
 
@@ -128,7 +130,8 @@ def _encode_chunk(column: Column, options: ParquetOptions) -> ColumnChunk:
     if dictionary is not None:
         encoding = Encoding.RLE_DICTIONARY
     pages = tuple(
-        _encode_page(column, dictionary, encoding, levels, options) for levels in _page_levels(column, options)
+        _encode_page(column, dictionary, encoding, levels, options)
+        for levels in _page_levels(column, options)
     )
     if dictionary is None:
         return ColumnChunk(leaf, (), 0, 0, pages, encoding)
@@ -139,8 +142,8 @@ def _encode_chunk(column: Column, options: ParquetOptions) -> ColumnChunk:
 
 def _page_levels(column: Column, options: ParquetOptions) -> tuple[PageLevels, ...]:
     most_slots = options.page_values
-    if isinstance(column.values, Text) and column.values.nbytes > _TEXT_BYTES:
-        share = _TEXT_BYTES / column.values.nbytes
+    if isinstance(column.values, Text) and column.values.nbytes > TEXT_BYTES:
+        share = TEXT_BYTES / column.values.nbytes
         most_slots = max(1, min(most_slots, int(share * column.levels.n_slots)))
     return column.levels.pages(most_slots)
 
@@ -206,6 +209,6 @@ def _encode_dictionary(
 
 
 def _check_size(leaf: LeafNode, n_bytes: int) -> None:
-    if n_bytes > _MOST_BYTES:
+    if n_bytes > MOST_BYTES:
         message = f"column {leaf.name}: one row takes {n_bytes} bytes; a page of Parquet holds at most 2 GiB"
         raise FormatError(message)
