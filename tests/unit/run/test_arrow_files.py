@@ -58,7 +58,7 @@ def test_columns_come_back(column: str, tmp_path: Path) -> None:
     assert "ext[" not in str(frame["x"].dtype)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tables())
 def test_any_table_comes_back(tmp_path_factory: pytest.TempPathFactory, array: ak.Array) -> None:
     path = tmp_path_factory.mktemp("arrow") / "out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,21 @@ def test_the_codec_is_the_one_asked_for(tmp_path: Path) -> None:
     write(tmp_path / "h5", ResultFormat.HDF5, Compression("gzip", 7))
     with h5py.File(tmp_path / "h5") as file:
         assert file["servicex/n"].compression_opts == 7
+
+
+@pytest.mark.parametrize("kind", [ResultFormat.ARROW, ResultFormat.HDF5])
+def test_a_file_says_where_it_comes_from(kind: ResultFormat, tmp_path: Path) -> None:
+    origin = {"request": "r1", "file": "žluť.root"}
+    with new_result(tmp_path / "out", kind, provenance=origin) as writer:
+        writer.begin(bound_output(schema_of(ARRAY)), ARRAY[:0])
+        writer.write(writer.encode(ARRAY))
+    if kind is ResultFormat.ARROW:
+        text = pa.ipc.open_file(tmp_path / "out").schema.metadata[b"servicex.provenance"]
+    else:
+        with h5py.File(tmp_path / "out") as file:
+            text = file.attrs["provenance"]
+    assert json.loads(text) == origin
+    assert ak.array_equal(read(tmp_path / "out", kind).x, ARRAY.x)
 
 
 @contextmanager

@@ -88,8 +88,8 @@ def test_several_files_become_a_folder(files: list[Path], tmp_path: Path, name: 
 
 
 def test_the_codec_is_the_one_asked_for(files: list[Path], tmp_path: Path) -> None:
-    options = ["--codegen", "uproot-raw", "--selection", SELECTION, "--output", tmp_path / "out"]
-    code, _, error = run(files[0], *options, "--compression", "gzip:9")
+    options = ["--codegen", "uproot-raw", "--selection", SELECTION, "--compression", "gzip:9"]
+    code, _, error = run(files[0], *options, "--output", tmp_path / "out")
     assert (code, error) == (0, None)
     assert pq.ParquetFile(tmp_path / "out").metadata.row_group(0).column(0).compression == "GZIP"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.run.write.canonical import schema_of, to_canonical
 from servicex_server.run.write.fit import check_columns
+from servicex_server.run.write.parquet import PROVENANCE_KEY
 from servicex_server.run.write.protocol import Encoded
 from servicex_server.run.write.unnest import with_gaps
 
@@ -24,8 +27,9 @@ BATCH_BYTES = 4 * 1024 * 1024
 class ArrowWriter:
     """One Arrow file: the rows of all tables, one after the other, in record batches."""
 
-    def __init__(self, path: Path, compression: Compression) -> None:
+    def __init__(self, path: Path, compression: Compression, provenance: Mapping[str, str]) -> None:
         self._compression = compression
+        self._details = {PROVENANCE_KEY: json.dumps(dict(provenance), sort_keys=True)} if provenance else {}
         self._sink = pa.OSFile(str(path), "wb")
         self._writer: Any = None
         self._schema: Any = None
@@ -102,7 +106,7 @@ class ArrowWriter:
             case Compression(codec=name):
                 codec = pa.Codec(name)
         options = pa.ipc.IpcWriteOptions(compression=codec)
-        return pa.ipc.new_file(self._sink, schema, options=options)
+        return pa.ipc.new_file(self._sink, schema.with_metadata(self._details), options=options)
 
     def _flush(self) -> None:
         if self._waiting:

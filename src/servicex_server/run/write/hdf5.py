@@ -7,6 +7,7 @@ Each chunk of a dataset is compressed here and goes into the file as it is. The 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ _TEXT = h5py.string_dtype("utf-8")
 class Hdf5Writer:
     """One HDF5 file with a group for each output tree name."""
 
-    def __init__(self, path: Path, compression: Compression) -> None:
+    def __init__(self, path: Path, compression: Compression, provenance: Mapping[str, str]) -> None:
         # None compresses nothing.
         self._level = None if compression.codec == "none" else compression.level or 1
         # As an open file, whose errors come as they are: the library hides the number of its own.
@@ -52,6 +53,8 @@ class Hdf5Writer:
         self._file = h5py.File(self._handle, "w", track_order=True)
         self._file.attrs["layout"] = "servicex"
         self._file.attrs["layout_version"] = LAYOUT_VERSION
+        if provenance:
+            self._file.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True)
         self._tables: dict[str, _Table] = {}
         self._table: _Table | None = None
 

@@ -32,14 +32,15 @@ def new_result(
 
     Args:
         compression: one that the format offers; None for the format's default.
-        provenance: what the file says of its origin, in formats that have a place for it (Parquet).
+        provenance: what the file says of its origin, in formats that have a place for it (not ROOT).
 
     Raises:
         ResourceExhausted: the disk is full.
     """
     part = path.with_name(f".{os.getpid()}.{path.name}"[:200])
     try:
-        writer = _open(part, result_format, compression or default_compression(result_format), provenance)
+        codec = compression or default_compression(result_format)
+        writer = _open(part, result_format, codec, provenance or {})
         try:
             yield writer
             writer.finish()
@@ -60,18 +61,18 @@ def new_result(
 
 
 def _open(
-    path: Path, result_format: ResultFormat, compression: Compression, provenance: Mapping[str, str] | None
+    path: Path, result_format: ResultFormat, compression: Compression, provenance: Mapping[str, str]
 ) -> Writer:
     match result_format:
         case ResultFormat.PARQUET:
             return ParquetWriter(path, _to_options(compression), provenance)
         case ResultFormat.ARROW:
-            return ArrowWriter(path, compression)
+            return ArrowWriter(path, compression, provenance)
         case ResultFormat.HDF5:
             # Imported for those who ask for it: it costs each worker's start, and nobody else.
             from servicex_server.run.write.hdf5 import Hdf5Writer  # noqa: PLC0415
 
-            return Hdf5Writer(path, compression)
+            return Hdf5Writer(path, compression, provenance)
         case ResultFormat.ROOT_FILE | ResultFormat.ROOT_RNTUPLE:
             return RootWriter(path, result_format, compression)
 
