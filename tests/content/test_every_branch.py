@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -59,10 +60,11 @@ SOME = (
 """One of each kind; the long tests take all."""
 
 
-def is_plain(branch: object) -> bool:
+def is_plain(branch: Any) -> bool:
     """Whether uproot takes it for numbers, flat or in lists."""
-    interpretation = getattr(branch, "interpretation", None)
-    content = interpretation.content if isinstance(interpretation, AsJagged) else interpretation
+    content = branch.interpretation
+    if isinstance(content, AsJagged):
+        content = content.content
     return type(content) is AsDtype and content.from_dtype.names is None
 
 

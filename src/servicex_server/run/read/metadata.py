@@ -177,8 +177,9 @@ class _WithoutArrays:
 
 def _places(nodes: Sequence[Node]) -> dict[str, tuple[int, ...]]:
     """Each branch by what it may be called, in the order in which uproot looks; its number in each level."""
-    found = {name: (number,) for number, name in reversed(list(enumerate(node.name for node in nodes)))}
-    for name, place in (*_by_path(nodes), *_by_own_name(nodes)):
+    found: dict[str, tuple[int, ...]] = {}
+    on_top = ((node.name, (number,)) for number, node in enumerate(nodes))
+    for name, place in (*on_top, *_by_path(nodes), *_by_own_name(nodes)):
         found.setdefault(name, place)
     return found
 

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from root_bytes import CODECS, basket_bytes
@@ -62,6 +62,7 @@ def test_a_header_that_contradicts_itself_is_refused(place: int, form: str, valu
         parse_basket(memoryview(data))
 
 
+@settings(deadline=None)
 @given(cut=st.integers(0, 200), data=st.data())
 def test_any_bytes_are_parsed_or_refused(cut: int, data: st.DataObject) -> None:
     raw = bytearray(basket_bytes(CONTENT, 3, starts=[0, 40, 48], codec="ZS"))

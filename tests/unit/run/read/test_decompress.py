@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from root_bytes import CODECS, compress
@@ -21,6 +21,7 @@ def read(packed: bytes, size_bytes: int, want: int) -> bytes:
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@settings(deadline=None)
 @given(want=st.integers(0, len(CONTENT)), block_bytes=st.sampled_from([2**24 - 1, 20_000, 7_777]))
 def test_a_part_is_the_beginning_of_the_whole(codec: str, want: int, block_bytes: int) -> None:
     got = read(compress(CONTENT, codec, block_bytes), len(CONTENT), want)
@@ -43,6 +44,7 @@ def test_more_than_16_megabytes_come_in_several_blocks(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_damage_is_an_error_or_without_effect(codec: str, data: st.DataObject) -> None:
     packed = bytearray(compress(CONTENT, codec))

@@ -43,6 +43,9 @@ def batch(rng: np.random.Generator, n_entries: int) -> dict[str, ak.Array]:
         columns[f"fixed_{dtype}"] = values[: 3 * n_entries].astype(dtype).reshape(-1, 3)
         columns[f"matrix_{dtype}"] = values[: 6 * n_entries].astype(dtype).reshape(-1, 2, 3)
         columns[f"own_{dtype}"] = ak.unflatten(values[: counts.sum()].astype(dtype), counts)
+    columns["other"] = ak.unflatten(
+        np.arange(n_entries), rng.permutation(np.arange(n_entries) == 0) * n_entries
+    )
     columns["jet"] = ak.zip({d: ak.unflatten(values[: counts.sum()].astype(d), counts) for d in DTYPES})
     return columns
 
@@ -132,12 +135,14 @@ def test_any_rows_of_any_columns(
 def test_columns_of_a_collection_share_one_object_of_offsets(trees: Trees) -> None:
     tree = open_tree(trees("zstd")[0])
     for keep in (None, np.arange(30) % 3 == 0):
-        got = tree.read(["jet_f4", "njet", "jet_?", "own_i4"], 5, 35, keep)
+        got = tree.read(["jet_f4", "njet", "jet_?", "own_i4", "other"], 5, 35, keep)
         offsets = got["jet_f4"].layout.offsets.data
         assert offsets is got["jet_?"].layout.offsets.data
         assert offsets.dtype == np.int64
         assert offsets[0] == 0
-        assert offsets is not got["own_i4"].layout.offsets.data
+        # Counted by a branch of its own, and equal all the same.
+        assert offsets is got["own_i4"].layout.offsets.data
+        assert offsets is not got["other"].layout.offsets.data
         assert got["njet"].to_list() == np.diff(offsets).tolist()
 
 
@@ -155,6 +160,7 @@ def test_baskets_without_a_kept_entry_are_not_read(trees: Trees) -> None:
     source, _ = trees("zstd")
     file = RootFile(MemorySource(source.data))
     tree = file.tree("Events")
+    assert isinstance(tree, TTreeColumns)
     tree.read(["jet_f4"], 0, 0)
     keep = np.zeros(N_ENTRIES, bool)
     keep[[3, 27]] = True  # in the first basket and the third
