@@ -17,7 +17,7 @@ from servicex_server.run.read.bytes import ByteRange, RangeSource
 from servicex_server.run.read.decompress import Block, decompressor, split_blocks
 from servicex_server.run.read.ntuple.envelope import CHECKSUM_BYTES, Pages
 from servicex_server.run.read.ntuple.offsets import Lists
-from servicex_server.run.read.ntuple.page import Bytes, Encoding, decode_page, page_bytes, undo_zigzag
+from servicex_server.run.read.ntuple.page import Bytes, Encoding, decode_page, page_bytes
 from servicex_server.run.read.ntuple.shape import Column
 from servicex_server.run.read.ntuple.spans import Spans, join_spans, touched_pages
 from servicex_server.run.read.ntuple.tables import PageTable, PageTables
@@ -159,8 +159,6 @@ class ColumnReader:
         for number, content in enumerate(contents):
             data = decompressor().read(content, sizes[number]) if isinstance(content, list) else content
             decode_page(encoding, data, elements[bounds[number] : bounds[number + 1]])
-        if encoding.is_zigzag:
-            undo_zigzag(elements)
         self.source.file.count_decompressed(sum(sizes))
         return _Decoded(elements, table.edges[numbers], edges)
 

@@ -84,7 +84,7 @@ def page_bytes(encoding: Encoding, n_elements: int) -> int:
 
 
 def decode_page(encoding: Encoding, data: Bytes, column: npt.NDArray[np.generic]) -> None:
-    """Fills `column` with the elements in `data`; signs are still to be undone by `undo_zigzag`.
+    """Fills `column` with the elements in `data`.
 
     Args:
         encoding: of the column.
@@ -108,9 +108,11 @@ def decode_page(encoding: Encoding, data: Bytes, column: npt.NDArray[np.generic]
         column.view(np.uint8)[:] = data
     if encoding.is_delta:
         np.cumsum(column, out=column)
+    elif encoding.is_zigzag:
+        _undo_zigzag(column)
 
 
-def undo_zigzag(column: npt.NDArray[np.generic]) -> None:
+def _undo_zigzag(column: npt.NDArray[np.generic]) -> None:
     """Turns 0, 1, 2, 3, … into 0, -1, 1, -2, … in place."""
     unsigned = column.view(f"u{column.dtype.itemsize}")
     sign = unsigned & 1

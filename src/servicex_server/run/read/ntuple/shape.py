@@ -9,7 +9,7 @@ several representations or begin later than the first entry.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -204,10 +204,14 @@ class Shapes:
         raise _NoShape
 
     def _leaf(self, number: int, place: _Place) -> Shape:
+        is_cardinality = "RNTupleCardinality" in self._fields[number].type_name
+        if not self._stored(number) and number in self._metadata.children:
+            # An enumeration or an atomic number: its value is in a field inside.
+            number = self._only_child(number)
         match self._columns(number, place):
             case [column] if not column.encoding.is_index:
                 return Numbers(column)
-            case [column] if "RNTupleCardinality" in self._fields[number].type_name:
+            case [column] if is_cardinality:
                 return Lengths(column)
             case [offsets, characters] if offsets.encoding.is_index:
                 if self._metadata.columns[characters.number].encoding == CHARACTER:
@@ -255,7 +259,9 @@ class Shapes:
         return children[0]
 
     def _offsets(self, number: int, place: _Place) -> Column:
-        if self._fields[number].repetition or self._storing(number).type_name.startswith("std::optional"):
+        source = self._fields[number].source
+        storing = self._fields[number if source is None else source]
+        if self._fields[number].repetition or storing.type_name.startswith("std::optional"):
             raise _NoShape
         self._only_child(number)
         match self._columns(number, place):
@@ -269,16 +275,15 @@ class Shapes:
             raise _NoShape
         return _Place(place.around, factor)
 
-    def _storing(self, number: int) -> FieldRecord:
+    def _stored(self, number: int) -> Sequence[int]:
+        """Numbers of the columns of a field, in all representations; of its source, if it is projected."""
         source = self._fields[number].source
-        return self._fields[number if source is None else source]
+        return self._metadata.columns_of.get(number if source is None else source, ())
 
     def _columns(self, number: int, place: _Place) -> list[Column]:
         """The columns of a field that is stored in one representation, from the first entry on."""
-        source = self._fields[number].source
-        numbers = self._metadata.columns_of.get(number if source is None else source, ())
         found = []
-        for column in numbers:
+        for column in self._stored(number):
             record = self._metadata.columns[column]
             encoding = ENCODINGS.get(record.encoding)
             if encoding is None or record.flags or record.representation or record.n_bits != encoding.n_bits:
