@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from typing import Any
 
@@ -21,8 +22,8 @@ from servicex_server.run.filter import evaluate, from_awkward
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import dask
-    import dask_awkward
     import func_adl_uproot
+    from dask_awkward.lib.io.io import from_awkward as lazily
 
 
 def to_text(python: str) -> str:
@@ -38,7 +39,7 @@ def theirs(text: str, rows: ak.Array) -> ak.Array:
     """What the package gives for a table of these rows; bare numbers and records as arrays of one."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        patch.setattr(uproot, "dask", lambda *_, **__: dask_awkward.from_awkward(rows, 1))
+        patch.setattr(uproot, "dask", lambda *_, **__: lazily(rows, 1))
         with dask.config.set(scheduler="synchronous"):
             value = func_adl_uproot.generate_function(text)("f.root", "Events")
     return plain(as_rows(value))
@@ -53,7 +54,7 @@ def ours(text: str, rows: ak.Array, *, n_chunks: int = 1) -> tuple[ak.Array, Bou
     edges = [len(rows) * i // n_chunks for i in range(n_chunks + 1)]
     parts = [
         evaluate(output, {name: columns[name][start:stop] for name in output.columns})
-        for start, stop in zip(edges, edges[1:], strict=False)
+        for start, stop in itertools.pairwise(edges)
     ]
     return parts[0] if len(parts) == 1 else ak.concatenate(parts), output
 

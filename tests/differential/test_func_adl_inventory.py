@@ -1,4 +1,4 @@
-"""Every construct that func_adl_uproot handles has a row in docs/func_adl.md, and every row tells the truth."""
+"""Every construct that func_adl_uproot handles has a row in docs/func_adl.md, and every row is true."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
+from func_adl_uproot.transformer import PythonSourceGeneratorTransformer
 from qastle.linq_util import linq_operator_names
 from vector.backends.awkward import MomentumArray4D
 
-from func_adl_oracle import assert_same, assert_schema_fits, func_adl_uproot, ours, theirs, to_text
+from func_adl_oracle import assert_same, assert_schema_fits, ours, theirs, to_text
 from servicex_server.errors import QueryError
 from servicex_server.plan import function
 from servicex_server.plan.parse.builtin import BUILTIN_NAMES
@@ -99,7 +100,7 @@ def test_the_table_is_true(row: Row) -> None:
 def test_every_node_that_the_package_visits_has_a_row() -> None:
     visited = {
         name.removeprefix("visit_")
-        for name in vars(func_adl_uproot.transformer.PythonSourceGeneratorTransformer)
+        for name in vars(PythonSourceGeneratorTransformer)
         if name.startswith("visit_")
     }
     words = {word for row in ROWS for word in re.findall(r"\w+", row.construct)}

@@ -193,7 +193,12 @@ def _type_of_concatenate(operands: Sequence[Operand], axis: int) -> Type:
         if depth_of(other) <= axis or depth_of(result) <= axis:
             fail(f"all arrays must have lists at axis {axis}")
         result = infer.merge(infer.jagged(result), infer.jagged(other))
-    return infer.jagged(result)
+    if axis == 0:
+        return infer.jagged(result)
+    # A missing list counts as an empty one where lists are joined.
+    return infer.at_axis(
+        infer.jagged(result), axis - 1, lambda lists: List(strip_option(lists.content), lists.size)
+    )
 
 
 def _type_of_broadcast(function: str, operands: Sequence[Operand], options: Options) -> Type:
