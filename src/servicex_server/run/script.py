@@ -161,4 +161,4 @@ def _write(writer: Writer, bound: BoundOutput, array: ak.Array) -> None:
     writer.begin(bound, array[:0])
     n_rows = max(1, CHUNK_BYTES * len(array) // max(1, array.nbytes))
     for start in range(0, len(array), n_rows):
-        writer.write(array[start : start + n_rows])
+        writer.write(writer.encode(array[start : start + n_rows]))
