@@ -98,6 +98,7 @@ class MemorySource:
 
     def __post_init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
+        self.n_requests = 0
 
     @property
     def identity(self) -> str:
@@ -110,6 +111,7 @@ class MemorySource:
     def read_ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         ranges.check_within(wanted, len(self.data), self.location)
         self.asked += wanted
+        self.n_requests += 1
         self.bytes_read += sum(stop - start for start, stop in wanted)
         return [self.data[start:stop] for start, stop in wanted]
 
