@@ -53,7 +53,7 @@ def write(path: Path, chunks: Sequence[ak.Array], options: ParquetOptions | None
 
 
 def write_official(path: Path, array: ak.Array, like: pq.ParquetFile | None = None) -> pq.ParquetFile:
-    """The same as the official transformers write it; with the row groups of another file, if one is given."""
+    """The same as the official transformers write it, with the row groups of another file if one is given."""
     table = ak.to_arrow_table(to_canonical(array))
     groups = [len(array)]
     if like is not None:
@@ -429,6 +429,16 @@ def test_a_row_too_large_for_a_page_is_refused_by_name(
     array = ak.Array({"n": [1, 2], "x": ak.unflatten(np.random.default_rng(1).normal(size=300), [100, 200])})
     with pytest.raises(FormatError, match=r"column x\.list\.element: one row takes 1600 bytes"):
         write(tmp_path / "ours", [array], ParquetOptions(page_values=1))
+
+
+def test_long_texts_side_by_side_are_spread_over_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages_module, "TEXT_BYTES", 4000)
+    monkeypatch.setattr(pages_module, "MOST_BYTES", 2000)
+    array = ak.Array({"x": [str(number) * (300 if 500 <= number < 510 else 1) for number in range(1000)]})
+    write(tmp_path / "ours", [array])
+    assert seen(ak.from_parquet(tmp_path / "ours")) == seen(array)
 
 
 def test_rows_of_a_page_are_fewer_where_values_are_large(
