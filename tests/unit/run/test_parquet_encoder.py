@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ import awkward as ak
 import duckdb
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -29,7 +29,6 @@ from servicex_server.run.write.encode.schema import read_schema
 from servicex_server.run.write.encode.shred import shred
 from servicex_server.run.write.encode.thrift import Reader
 
-JAGGED = ak.values_astype(ak.Array([[1.0, 2.0], [], [3.0]]), "float32")
 CODECS: tuple[Compression, ...] = ("none", "snappy", "gzip", "lz4_raw", "zstd")
 
 
@@ -53,11 +52,15 @@ def write(path: Path, chunks: Sequence[ak.Array], options: ParquetOptions | None
     return pq.ParquetFile(path)
 
 
-def write_official(path: Path, chunks: Sequence[ak.Array], **options: Any) -> pq.ParquetFile:
-    """The same as the official transformers write it."""
-    parts = [ak.to_arrow_table(to_canonical(chunk)) for chunk in chunks]
-    with pq.ParquetWriter(path, parts[0].schema, **options) as writer:
-        writer.write_table(pa.concat_tables(parts))
+def write_official(path: Path, array: ak.Array, like: pq.ParquetFile | None = None) -> pq.ParquetFile:
+    """The same as the official transformers write it, with the row groups of another file if one is given."""
+    table = ak.to_arrow_table(to_canonical(array))
+    groups = [len(array)]
+    if like is not None:
+        groups = [like.metadata.row_group(number).num_rows for number in range(like.num_row_groups)]
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for start, n_rows in zip(itertools.accumulate(groups, initial=0), groups, strict=False):
+            writer.write_table(table.slice(start, n_rows))
     return pq.ParquetFile(path)
 
 
@@ -108,7 +111,7 @@ def check_awkward_and_pyarrow(
 ) -> None:
     with folder(tmp_path_factory) as (ours, theirs):
         chunks = [array[:cut], array[cut:]]
-        official = write_official(theirs, [array])
+        official = write_official(theirs, array)
         found = write(ours, chunks, options)
         assert str(found.schema).partition("\n")[2] == str(official.schema).partition("\n")[2]
         assert found.schema_arrow.equals(official.schema_arrow, check_metadata=True)
@@ -143,8 +146,8 @@ def check_duckdb_and_polars(
 ) -> None:
     assume(ak.fields(array))
     with folder(tmp_path_factory) as (ours, theirs):
-        write_official(theirs, [array])
-        write(ours, [array], options)
+        # polars has its troubles with awkward's types in some row groups, whoever wrote them.
+        write_official(theirs, array, write(ours, [array], options))
         with duckdb.connect() as database:
             database.sql("SET threads = 1")
             one, other = (
@@ -181,7 +184,7 @@ def test_statistics_are_those_of_pyarrow(
     array = ak.Array({"x": ak.Array(column)})
     pages = data.draw(st.sampled_from([3, 1000]))
     with folder(tmp_path_factory) as (ours, theirs):
-        official = write_official(theirs, [array]).metadata.row_group(0)
+        official = write_official(theirs, array).metadata.row_group(0)
         found = write(ours, [array], ParquetOptions(page_values=pages)).metadata.row_group(0)
         for number in range(official.num_columns):
             one, other = found.column(number).statistics, official.column(number).statistics
@@ -426,6 +429,16 @@ def test_a_row_too_large_for_a_page_is_refused_by_name(
     array = ak.Array({"n": [1, 2], "x": ak.unflatten(np.random.default_rng(1).normal(size=300), [100, 200])})
     with pytest.raises(FormatError, match=r"column x\.list\.element: one row takes 1600 bytes"):
         write(tmp_path / "ours", [array], ParquetOptions(page_values=1))
+
+
+def test_long_texts_side_by_side_are_spread_over_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages_module, "TEXT_BYTES", 4000)
+    monkeypatch.setattr(pages_module, "MOST_BYTES", 2000)
+    array = ak.Array({"x": [str(number) * (300 if 500 <= number < 510 else 1) for number in range(1000)]})
+    write(tmp_path / "ours", [array])
+    assert seen(ak.from_parquet(tmp_path / "ours")) == seen(array)
 
 
 def test_rows_of_a_page_are_fewer_where_values_are_large(

@@ -142,10 +142,23 @@ def _encode_chunk(column: Column, options: ParquetOptions) -> ColumnChunk:
 
 def _page_levels(column: Column, options: ParquetOptions) -> tuple[PageLevels, ...]:
     most_slots = options.page_values
-    if isinstance(column.values, Text) and column.values.nbytes > TEXT_BYTES:
-        share = TEXT_BYTES / column.values.nbytes
-        most_slots = max(1, min(most_slots, int(share * column.levels.n_slots)))
-    return column.levels.pages(most_slots)
+    values = column.values
+    if not isinstance(values, Text) or values.nbytes <= TEXT_BYTES:
+        return column.levels.pages(most_slots)
+    share = TEXT_BYTES / values.nbytes
+    most_slots = max(1, min(most_slots, int(share * column.levels.n_slots)))
+    # Long texts may lie close together: a page must not be refused that could have been two.
+    while True:
+        pages = column.levels.pages(most_slots)
+        if most_slots == 1 or not any(_is_divisible(values, page) for page in pages):
+            return pages
+        most_slots //= 2
+
+
+def _is_divisible(text: Text, page: PageLevels) -> bool:
+    """Whether a page of several rows is too large."""
+    n_bytes = int(text.offsets[page.stop] - text.offsets[page.start]) + 4 * page.n_slots
+    return page.n_rows > 1 and n_bytes > MOST_BYTES // 2
 
 
 def _encode_page(
@@ -165,7 +178,7 @@ def _encode_page(
     else:
         raw = dictionary.encode(levels.start, levels.stop)
     n_levels = len(levels.repetition) + len(levels.definition)
-    _check_size(leaf, n_levels + len(raw))
+    _check_size(leaf, max(levels.n_slots, n_levels + len(raw)))
     compress = compressor(options) if len(raw) else None
     body = raw if compress is None else compress(raw)
     if len(body) >= len(raw):
