@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import threading
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from servicex_server.source.protocol import ByteSource
 
 _PREFETCH_BYTES = 256 * 1024 * 1024
 """Ranges are fetched ahead together up to so many bytes; beyond, as they are asked for."""
+
+_MOST_DIGESTS = 256
+"""Pieces of metadata of one file; with more of them it is not worth keeping."""
 
 ByteRange = tuple[int, int]
 
@@ -33,6 +37,8 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
         self._num_bytes = self._bytes.size_bytes
         self._ahead: dict[ByteRange, bytes] = {}
         self._is_closed = False
+        self._digests: dict[ByteRange, bytes] = {}
+        self.metadata_bytes = 0
         self.lock = threading.RLock()
         self.bytes_decompressed = 0
         self._count_lock = threading.Lock()
@@ -55,7 +61,32 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
         self._ahead = {}
 
     def chunk(self, start: int, stop: int) -> Any:
-        return self._filled(int(start), int(stop), self._read([(int(start), int(stop))])[0])
+        wanted = int(start), int(stop)
+        data = self._read([wanted])[0]
+        if wanted not in self._digests:
+            self._digests[wanted] = _digest(data)
+            self.metadata_bytes += len(data)
+        return self._filled(*wanted, data)
+
+    def attach(self, source: ByteSource) -> bool:
+        """Reads from another source from now on, if what was read of the old one is the same there.
+
+        That is what uproot reads one by one: headers, directories, and the metadata of trees; not baskets.
+        """
+        if source.size_bytes != self._num_bytes:
+            return False
+        pieces = source.read_ranges([self._clamped(wanted) for wanted in self._digests])
+        self._bytes = source
+        self.bytes_decompressed = 0
+        return all(
+            _digest(piece) == digest for piece, digest in zip(pieces, self._digests.values(), strict=True)
+        )
+
+    def detach(self) -> bool:
+        """Forgets where the bytes come from; whether another source may be attached later."""
+        del self._bytes
+        self._ahead = {}
+        return not self._is_closed and len(self._digests) <= _MOST_DIGESTS
 
     def chunks(self, ranges: list[ByteRange], notifications: queue.Queue[Any]) -> list[Any]:
         overlap = sum(stop - start for start, stop in ranges) > self._num_bytes
@@ -74,9 +105,12 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
     def _read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         missing = [wanted for wanted in ranges if wanted not in self._ahead]
         # The first request may ask for more than a small file has; uproot notices if it then lacks bytes.
-        clamped = [(min(start, self._num_bytes), min(stop, self._num_bytes)) for start, stop in missing]
+        clamped = [self._clamped(wanted) for wanted in missing]
         fetched = dict(zip(missing, self._bytes.read_ranges(clamped), strict=True))
         return [fetched[wanted] if wanted in fetched else self._ahead.pop(wanted) for wanted in ranges]
+
+    def _clamped(self, wanted: ByteRange) -> ByteRange:
+        return min(wanted[0], self._num_bytes), min(wanted[1], self._num_bytes)
 
     def _filled(self, start: int, stop: int, data: bytes) -> Any:
         future = uproot.source.futures.TrivialFuture(data)
@@ -92,3 +126,7 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
     def __exit__(self, *_error: object) -> None:
         self._is_closed = True
         self._ahead = {}
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()

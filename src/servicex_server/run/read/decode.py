@@ -60,7 +60,7 @@ class Chunk:
         self._places: dict[tuple[FastBranch, int], tuple[int, int]] = {}
         self._data: dict[tuple[FastBranch, int], memoryview] = {}
         self._counts: dict[FastBranch, _Counts] = {}
-        self._own_offsets: list[ak.index.Index64] = []
+        self._known_offsets: dict[tuple[int, int], list[ak.index.Index64]] = {}
 
     # -- which bytes -------------------------------------------------------------------------------------
 
@@ -199,12 +199,16 @@ class Chunk:
         return self._shared(offsets_of(counts)), content[:filled]
 
     def _shared(self, offsets: Integers) -> ak.index.Index64:
-        """The same object for equal offsets: vectors of one collection have no branch that says so."""
-        for known in self._own_offsets:
-            if np.array_equal(known.data, offsets):
-                return known
-        self._own_offsets.append(ak.index.Index64(offsets))
-        return self._own_offsets[-1]
+        """The same object for equal offsets.
+
+        Vectors of one collection have no branch that says so, and some writers count each branch apart.
+        """
+        known = self._known_offsets.setdefault((len(offsets), int(offsets[-1])), [])
+        for index in known:
+            if np.array_equal(index.data, offsets):
+                return index
+        known.append(ak.index.Index64(offsets))
+        return known[-1]
 
     # -- counts ------------------------------------------------------------------------------------------
 
@@ -238,9 +242,9 @@ class Chunk:
     def _offsets(self, first: int, values: Values, before: Integers) -> ak.index.Index64:
         rows = self._rows
         if rows.kept is not None:
-            return ak.index.Index64(offsets_of(values[rows.kept - first]))
+            return self._shared(offsets_of(values[rows.kept - first]))
         skipped = rows.start - first
-        return ak.index.Index64(before[skipped:] - before[skipped] if skipped else before)
+        return self._shared(before[skipped:] - before[skipped] if skipped else before)
 
     def _counts_as_column(self, branch: FastBranch) -> Values:
         counts = self._counts_of(branch)
