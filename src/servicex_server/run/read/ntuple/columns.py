@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from servicex_server.errors import ResourceExhausted
 from servicex_server.run.read.bytes import ByteRange, RangeSource
 from servicex_server.run.read.decompress import Block, decompressor, split_blocks
 from servicex_server.run.read.ntuple.envelope import CHECKSUM_BYTES, Pages
@@ -25,9 +24,9 @@ from servicex_server.run.read.rows import Integers, offsets_of, spread
 
 Values = npt.NDArray[Any]
 
-_SPARE_BYTES = 1 << 30
+_SPARE_BYTES = 256 * 1024 * 1024
 _LARGEST_RATIO = 1000
-"""A read may become this many times the file's size, and the spare bytes on top; beyond, it is a trap."""
+"""Columns may be this many times larger than the file, and the spare bytes on top; beyond, it is a trap."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class ColumnReader:
             raise ValueError(message)
         if n_bits // 8 > _SPARE_BYTES + _LARGEST_RATIO * self.source.file.num_bytes:
             message = f"pages claim to hold {n_bits // 8} bytes, in a file of {self.source.file.num_bytes}"
-            raise ResourceExhausted(message)
+            raise ValueError(message)
         ranges = list(wanted)
         self._fetched.update(zip(ranges, self.source.file.read_ranges(ranges), strict=True))
 

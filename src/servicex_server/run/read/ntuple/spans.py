@@ -68,4 +68,5 @@ def touched_pages(edges: Integers, spans: Spans) -> npt.NDArray[np.intp]:
         n_pages = len(edges) - 1
         opened = np.bincount(first, minlength=n_pages + 1) - np.bincount(last, minlength=n_pages + 1)
         numbers = np.flatnonzero(np.cumsum(opened[:n_pages]) > 0)
-    return numbers[edges[numbers] < edges[numbers + 1]]
+    is_filled: npt.NDArray[np.bool_] = edges[numbers] < edges[numbers + 1]
+    return numbers[is_filled]
