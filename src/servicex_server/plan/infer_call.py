@@ -20,7 +20,19 @@ _REDUCERS = _STATISTICS | {
 }  # fmt: skip
 _ELEMENTWISE = frozenset({"argsort", "sort", "softmax", "isclose", "almost_equal"})
 _MASKED_BY_DEFAULT = frozenset(
-    {"min", "max", "nanmin", "nanmax", "argmin", "argmax", "nanargmin", "nanargmax", "nanmean"}
+    {
+        "min",
+        "max",
+        "nanmin",
+        "nanmax",
+        "argmin",
+        "argmax",
+        "nanargmin",
+        "nanargmax",
+        "nanmean",
+        "nanvar",
+        "nanstd",
+    }  # fmt: skip
 )
 
 Options = dict[str, OptionValue]
@@ -137,7 +149,7 @@ def _float_leaf(leaf: Type) -> Type:
     dtype = infer.dtype_of(leaf)
     if dtype is None or dtype.kind == "c":
         fail(f"it does not apply to {infer.describe(leaf)}")
-    return leaf if dtype.kind == "f" else Number("float64")
+    return leaf if dtype.kind == "f" else infer.elementwise("exp", [leaf])
 
 
 def _compared(leaves: Sequence[Operand]) -> Type:
