@@ -20,20 +20,8 @@ _REDUCERS = _STATISTICS | {
 }  # fmt: skip
 _ELEMENTWISE = frozenset({"argsort", "sort", "softmax", "isclose", "almost_equal"})
 _MASKED_BY_DEFAULT = frozenset(
-    {
-        "min",
-        "max",
-        "nanmin",
-        "nanmax",
-        "argmin",
-        "argmax",
-        "nanargmin",
-        "nanargmax",
-        "nanmean",
-        "nanvar",
-        "nanstd",
-    }  # fmt: skip
-)
+    f"{nan}{name}" for nan in ("", "nan") for name in ("min", "max", "argmin", "argmax")
+) | {"nanmean", "nanvar", "nanstd"}
 
 Options = dict[str, OptionValue]
 
@@ -309,7 +297,11 @@ def _type_of_masked(value: Type, condition: Type) -> Type:
     match value, condition:
         case List(content=content, size=size), List(content=below):
             return List(_type_of_masked(content, below), size)
+        case _, Option(content=below):
+            return Option(strip_option(_type_of_masked(value, below)))
         case _, Bool() | Number():
             return Option(strip_option(value))
+        case Option(content=content), _:
+            return Option(_type_of_masked(content, condition))
         case _:
             return fail("the condition does not have the structure of the values")
