@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from servicex_server.plan.function import FUNCTIONS, LANGUAGE_FUNCTIONS
 from servicex_server.plan.parse import parse
 from servicex_server.plan.schema import MemoryFile, MemoryTree
 from servicex_server.run.filter import evaluate, from_awkward
+from uproot_raw_oracle import language
 
 BRANCHES = (
     "run", "event", "MET_pt", "MET_phi", "HLT_IsoMu24", "PV_npvs", "Muon_pt", "Muon_eta", "Muon_phi",
@@ -78,22 +77,6 @@ SUB_QUERIES: list[dict[str, Any]] = [
     {"expressions": ["erf(MET_phi)", "erfc(MET_phi)", "gamma(MET_pt/50)"]},
     {"expressions": ["lgamma(MET_pt)", "factorial(PV_npvs/8)", "tgamma(MET_pt/50)"]},
 ]  # fmt: skip
-
-
-def language(*, uses_event_axis: bool) -> PythonLanguage:
-    """uproot's language with the functions, and the axes, that the code generator gives it."""
-    functions: dict[str, Callable[..., Any]] = dict(PythonLanguage.default_functions)
-    for name, function in FUNCTIONS.items():
-        given = function.event_axis if uses_event_axis else None
-        target = getattr(ak, name)
-        functions[name] = target if given is None else partial(_with_axis, target, given)
-    return PythonLanguage(functions=functions)
-
-
-def _with_axis(target: Callable[..., Any], event_axis: int, *arguments: Any, **options: Any) -> Any:
-    if len(arguments) == 2 and target is ak.max:
-        return target(*arguments, **options)
-    return target(*arguments, **{"axis": event_axis, **options})
 
 
 @pytest.fixture(scope="module")

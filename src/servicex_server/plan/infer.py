@@ -323,7 +323,8 @@ def _mask_lists(source: Type, content: Type) -> Type:
             kept = outer.content
             return List(Option(strip_option(kept)) if is_optional else kept)
         case List():
-            return List(mask(outer.content, inner))
+            kept = mask(outer.content, inner)
+            return List(Option(strip_option(kept)) if is_optional else kept)
         case _:
             fail(f"the condition gives {describe(inner)}, not true or false")
 

@@ -20,8 +20,8 @@ _REDUCERS = _STATISTICS | {
 }  # fmt: skip
 _ELEMENTWISE = frozenset({"argsort", "sort", "softmax", "isclose", "almost_equal"})
 _MASKED_BY_DEFAULT = frozenset(
-    {"min", "max", "nanmin", "nanmax", "argmin", "argmax", "nanargmin", "nanargmax", "nanmean"}
-)
+    f"{nan}{name}" for nan in ("", "nan") for name in ("min", "max", "argmin", "argmax")
+) | {"nanmean", "nanvar", "nanstd"}
 
 Options = dict[str, OptionValue]
 
@@ -137,7 +137,7 @@ def _float_leaf(leaf: Type) -> Type:
     dtype = infer.dtype_of(leaf)
     if dtype is None or dtype.kind == "c":
         fail(f"it does not apply to {infer.describe(leaf)}")
-    return leaf if dtype.kind == "f" else Number("float64")
+    return leaf if dtype.kind == "f" else infer.elementwise("exp", [leaf])
 
 
 def _compared(leaves: Sequence[Operand]) -> Type:
@@ -297,7 +297,11 @@ def _type_of_masked(value: Type, condition: Type) -> Type:
     match value, condition:
         case List(content=content, size=size), List(content=below):
             return List(_type_of_masked(content, below), size)
+        case _, Option(content=below):
+            return Option(strip_option(_type_of_masked(value, below)))
         case _, Bool() | Number():
             return Option(strip_option(value))
+        case Option(content=content), _:
+            return Option(_type_of_masked(content, condition))
         case _:
             return fail("the condition does not have the structure of the values")

@@ -323,7 +323,7 @@ class Builder:
 _JAGGED_FUNCTIONS = frozenset(
     {
         "argcartesian", "argcombinations", "argsort", "broadcast_arrays", "cartesian", "choose",
-        "combinations", "concatenate", "drop_none", "fill_none", "firsts", "is_none", "isclose", "mask",
+        "combinations", "concatenate", "drop_none", "firsts", "is_none", "isclose", "mask",
         "mean", "moment", "nanmean", "nanstd", "nanvar", "pad_none", "singletons", "softmax", "sort",
         "std", "var",
     }
