@@ -48,8 +48,7 @@ def submit(server: ServerProcess, file: Path, title: str) -> str:
     with server.client() as http:
         answer = http.post("/servicex/transformation", json=body)
         request_id = str(answer.raise_for_status().json()["request_id"])
-        while http.get(f"/servicex/transformation/{request_id}").json()["status"] != "Complete":
-            pass  # each poll is held until something changes
+    server.wait_complete(request_id)
     return request_id
 
 

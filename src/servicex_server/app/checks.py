@@ -13,11 +13,13 @@ from importlib.metadata import version
 
 import httpx
 
-from servicex_server.app.datadir import DataDir
+from servicex_server.app.datadir import DataDir, is_inside
+from servicex_server.app.generators import look_for_generators
 from servicex_server.app.settings import Settings
 from servicex_server.db import schema
 from servicex_server.errors import ConfigurationError
-from servicex_server.plan.parse import CODEGENS
+from servicex_server.run.sandbox.available import describe
+from servicex_server.run.sandbox.limits import show_bytes
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -48,7 +50,7 @@ def examine(settings: Settings) -> list[Finding]:
         _database(settings),
         *_roots(settings),
         _access(settings),
-        _generators(),
+        *_generators(settings),
         _xrootd(),
         _server(settings),
     ]
@@ -87,7 +89,11 @@ def _database(settings: Settings) -> Finding:
 
 def _roots(settings: Settings) -> Iterator[Finding]:
     for root in settings.local_roots:
-        if root.is_dir() and os.access(root, os.R_OK | os.X_OK):
+        if is_inside(root, settings.data_dir):
+            yield Finding(
+                "local root", Grade.FAIL, f"{root} lies in the data folder, which inputs are never read from"
+            )
+        elif root.is_dir() and os.access(root, os.R_OK | os.X_OK):
             yield Finding("local root", Grade.OK, str(root))
         else:
             yield Finding(
@@ -107,8 +113,14 @@ def _access(settings: Settings) -> Finding:
     return Finding("access", Grade.WARNING, f"open to everybody who reaches {settings.host} (auth is off)")
 
 
-def _generators() -> Finding:
-    return Finding("code generators", Grade.OK, ", ".join(sorted(CODEGENS)))
+def _generators(settings: Settings) -> Iterator[Finding]:
+    generators = look_for_generators(settings)
+    yield Finding("code generators", Grade.OK, ", ".join(sorted(generators.offered)))
+    for name, reason in generators.withheld.items():
+        yield Finding(f"generator {name}", Grade.NOTE, f"not offered: {reason}")
+    if "python" in generators.offered:
+        bounds = f"{show_bytes(settings.python_memory_bytes)} and {settings.python_time_s:g} s per file"
+        yield Finding("generator python", Grade.OK, f"in a sandbox by {describe()}, {bounds}")
 
 
 def _xrootd() -> Finding:

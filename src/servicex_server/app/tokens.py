@@ -19,8 +19,17 @@ T = TypeVar("T")
 
 def issue(settings: Settings, name: str, *, is_admin: bool) -> tuple[str, str | None]:
     """A new token for `name`, whose older one stops working, and the server's URL if it is known."""
-    token = _with_database(settings, lambda db: principal.create_token(db, name, is_admin=is_admin))
-    return token, DataDir(settings.data_dir).read_url()
+    data = DataDir(settings.data_dir)
+
+    async def replace(db: Database) -> str:
+        is_owners = await _is_owner(db, data, name)
+        token = await principal.create_token(db, name, is_admin=is_admin)
+        if is_owners:
+            # Or the next start would bring the older one back.
+            data.write_token(token)
+        return token
+
+    return _with_database(settings, replace), data.read_url()
 
 
 def revoke(settings: Settings, name: str) -> None:
@@ -29,7 +38,14 @@ def revoke(settings: Settings, name: str) -> None:
     Raises:
         NotFound: nobody of that name has a token.
     """
-    if not _with_database(settings, lambda db: principal.revoke_token(db, name)):
+    data = DataDir(settings.data_dir)
+
+    async def remove(db: Database) -> bool:
+        if await _is_owner(db, data, name):
+            data.forget_token()
+        return await principal.revoke_token(db, name)
+
+    if not _with_database(settings, remove):
         message = f"nobody called {name!r} has a token; `servicex-server token list` shows who has"
         raise NotFound(message)
 
@@ -40,9 +56,24 @@ def names(settings: Settings) -> list[str]:
 
 
 async def ensure_owner_token(db: Database, data: DataDir) -> str:
-    """The token of the person who runs the server: the one in his `servicex.yaml`, or a new one."""
+    """The token of the person who runs the server: the one kept in the data folder, or a new one.
+
+    Whose token it is was decided when it was made. Under another login name the same folder is still the
+    same person's, with the same requests.
+    """
     known = data.read_token()
-    return await principal.create_token(db, owner_name(), is_admin=True, token=known)
+    if known is not None and await principal.find_principal(db, known) is not None:
+        return known
+    token = await principal.create_token(db, owner_name(), is_admin=True, token=known)
+    data.write_token(token)
+    return token
+
+
+async def _is_owner(db: Database, data: DataDir, name: str) -> bool:
+    """Whether the token kept in the data folder is that of `name`."""
+    known = data.read_token()
+    owner = None if known is None else await principal.find_principal(db, known)
+    return owner is not None and owner.name == name
 
 
 def owner_name() -> str:
@@ -58,6 +89,7 @@ def _with_database(settings: Settings, task: Callable[[Database], Awaitable[T]])
     if not data.database.exists():
         message = f"no server has run on the data folder {data.path} yet; name another with --data-dir"
         raise ConfigurationError(message)
+    data.protect_database()
     schema.upgrade(data.database_url)
 
     async def perform() -> T:

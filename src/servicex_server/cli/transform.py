@@ -9,21 +9,28 @@ from typing import Annotated
 import typer
 
 from servicex_server.errors import InvalidRequest
+from servicex_server.model.tally import Tally, to_document
 
 
 def transform(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="ROOT files: paths or URLs.")],
-    codegen: Annotated[str, typer.Option(help="Query language, by its code generator: uproot, uproot-raw.")],
+    codegen: Annotated[str, typer.Option(help="Query language: uproot, uproot-raw, tcut or python.")],
     selection: Annotated[str, typer.Option(help="The query's text, or @FILE that holds it.")],
     output: Annotated[
         Path, typer.Option(help="Result file; with several FILEs the folder for one result per file.")
     ],
     result_format: Annotated[
-        str, typer.Option("--format", help="parquet, root-file or root-rntuple.")
+        str, typer.Option("--format", help="parquet, root-file, root-rntuple, arrow or hdf5.")
     ] = "parquet",
+    compression: Annotated[
+        str | None, typer.Option(help="Codec and level of the results, such as zstd:3, gzip:6 or none.")
+    ] = None,
     tree: Annotated[str | None, typer.Option(help="Tree to read, where the query does not name one.")] = None,
     max_events: Annotated[
         int | None, typer.Option(help="Read no more than so many entries per file.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads to work with; default one per core.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print rows, bytes and seconds per file as JSON.")
@@ -41,6 +48,8 @@ def transform(
         output=output,
         tree_name=tree,
         max_events=max_events,
+        n_threads=threads,
+        compression=compression,
     )
     entries = []
     for summary in summaries:
@@ -53,6 +62,7 @@ def transform(
                 "bytes_read": summary.bytes_read,
                 "bytes_written": summary.size_bytes,
                 "seconds": round(summary.seconds, 6),
+                **_describe(summary.tally),
             }
         )
         if not as_json:
@@ -61,6 +71,16 @@ def transform(
             typer.echo(f"{summary.location} -> {summary.path}: {rate}, {size}, {summary.seconds:.2f} s")
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
+
+
+def _describe(tally: Tally) -> dict[str, object]:
+    document = to_document(tally)
+    return {
+        "bytes_decompressed": document["bytes_decompressed"],
+        "seconds_by_stage": {stage: round(value, 6) for stage, value in document["seconds"].items()},
+        "cut_flow": document["cut_flow"],
+        "sums_of_weights": document["sums_of_weights"],
+    }
 
 
 def _read_selection(selection: str) -> str:

@@ -42,6 +42,7 @@ from servicex_server.plan.plan import (
     ExpressionQuery,
     Formula,
     Plan,
+    ScriptQuery,
     columns_in,
 )
 from servicex_server.plan.schema import FileSchema, TreeSchema
@@ -56,6 +57,7 @@ from servicex_server.plan.types import (
     depth_of,
     leaf_of,
     strip_option,
+    without_names,
 )
 
 MAX_ALIAS_CHAIN = 50
@@ -70,10 +72,12 @@ class View:
     Attributes:
         steps: what to do with a column of the tree to make it one of these rows.
         path: names taken so far; "" for the rows themselves.
+        origin: where the query takes the last of these names.
     """
 
     steps: tuple[Step, ...] = ()
     path: str = ""
+    origin: Origin | None = None
 
 
 Value = Typed | View
@@ -100,6 +104,9 @@ def bind(plan: Plan, schema: FileSchema) -> BoundPlan:
                     outputs.extend(_bind_arrays(query, schema, missing))
                 case CopyQuery(patterns=patterns):
                     copied.update(dict.fromkeys(_matching_objects(patterns, schema)))
+                case ScriptQuery():
+                    message = "a python query reads whole files; it has no columns to bind"
+                    raise UnsupportedQuery(message)
     except RecursionError as error:
         message = "the query is nested too deeply"
         raise UnsupportedQuery(message) from error
@@ -270,7 +277,7 @@ class _TreeBinder:
             case Literal():
                 return self._build.literal(node)
             case Field(source=source, name=name):
-                return self._field(values[source], name)
+                return self._field(values[source], name, node.origin)
             case FieldAt(source=source, index=index):
                 return self._field_at(values[source], index)
             case Mask(source=source, predicate=predicate):
@@ -313,15 +320,17 @@ class _TreeBinder:
 
     def _mask(self, source: Value, predicate: Typed, origin: Origin | None) -> Value:
         if isinstance(source, View) and not source.path:
-            return replace(
-                source, steps=(*source.steps, lambda rows: self._build.mask(rows, predicate, origin))
-            )
+            return self._later(source, origin, lambda rows: self._build.mask(rows, predicate, origin))
         return self._build.mask(self._settle(source), predicate, origin)
 
     def _index(self, source: Value, items: list[Item], origin: Origin | None) -> Value:
         if isinstance(source, View) and not source.path:
-            return replace(source, steps=(*source.steps, lambda rows: self._build.index(rows, items, origin)))
+            return self._later(source, origin, lambda rows: self._build.index(rows, items, origin))
         return self._build.index(self._settle(source), items, origin)
+
+    def _later(self, rows: View, origin: Origin | None, step: Step) -> View:
+        """The rows with a step more, whose problems name their own place."""
+        return replace(rows, steps=(*rows.steps, lambda column: self._guarded(origin, lambda: step(column))))
 
     def _rename(self, value: Typed, names: tuple[str, ...]) -> Typed:
         record = leaf_of(value.type)
@@ -340,15 +349,15 @@ class _TreeBinder:
 
     # -- names -------------------------------------------------------------------------------------------
 
-    def _field(self, source: Value, name: str) -> Value:
+    def _field(self, source: Value, name: str, origin: Origin | None) -> Value:
         if isinstance(source, Typed):
             return self._build.project(source, name)
         if not source.path:
-            return View(source.steps, name)
+            return View(source.steps, name, origin)
         dotted = f"{source.path}.{name}"
         if dotted not in self._by_path and dotted not in self._aliases and self._is_known(source.path):
             return self._build.project(self._settle(source), name)
-        return View(source.steps, dotted)
+        return View(source.steps, dotted, origin)
 
     def _is_known(self, path: str) -> bool:
         return path in self._by_path or path in self._aliases
@@ -377,7 +386,7 @@ class _TreeBinder:
         if isinstance(value, Typed):
             return value
         if value.path:
-            return self._stepped(value, self._named(value.path))
+            return self._stepped(value, self._named(value.path, value.origin))
         readable = [name for name in self._names if not isinstance(self._tree.type_of(name), Unknown)]
         if not readable:
             raise self._no_columns()
@@ -389,7 +398,7 @@ class _TreeBinder:
             column = step(column)
         return column
 
-    def _named(self, path: str) -> Typed:
+    def _named(self, path: str, origin: Origin | None) -> Typed:
         name = self._by_path.get(path)
         if name is not None:
             return self._column(name)
@@ -397,7 +406,9 @@ class _TreeBinder:
             return self._settle(self._alias(path))
         near = pattern.nearest(path, (*self._by_path, *self._aliases))
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        message = f"no branch '{path}' in tree '{self._tree.name}'{hint}"
+        position = None if origin is None else origin.position
+        place = "" if position is None else f" (at character {position + 1} of the query)"
+        message = f"no branch '{path}' in tree '{self._tree.name}'{hint}{place}"
         raise UnknownName(message, name=path, nearest=near)
 
     def _alias(self, name: str) -> Value:
@@ -453,6 +464,8 @@ class _TreeBinder:
             schema: dict[str, Type] = dict(record.fields)
         else:
             schema = {UNNAMED_COLUMN: record}
+        value = self._build.plain(value)
+        schema = {name: without_names(column) for name, column in schema.items()}
         value = optimize(value, self._build)
         nodes = in_order(value.expr)
         return BoundOutput(

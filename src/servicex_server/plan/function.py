@@ -166,13 +166,13 @@ UNARY_UFUNCS = frozenset(
         """absolute arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil conjugate cos cosh
 deg2rad degrees exp exp2 expm1 fabs floor invert isfinite isinf isnan log log10
 log1p log2 logical_not negative positive rad2deg radians reciprocal rint sign
-signbit sin sinh sqrt square tan tanh trunc"""
+signbit sin sinh spacing sqrt square tan tanh trunc"""
     )
 )
 BINARY_UFUNCS = frozenset(
     _words(
         """add arctan2 bitwise_and bitwise_or bitwise_xor copysign divide equal float_power
-floor_divide fmax fmin fmod gcd greater greater_equal heaviside hypot lcm left_shift
+floor_divide fmax fmin fmod gcd greater greater_equal heaviside hypot lcm ldexp left_shift
 less less_equal logaddexp logaddexp2 logical_and logical_or logical_xor maximum
 minimum multiply nextafter not_equal power remainder right_shift subtract"""
     )
@@ -185,12 +185,33 @@ NUMPY_FUNCTIONS: Mapping[str, str] = MappingProxyType(
         **{name: name for name in UNARY_UFUNCS | BINARY_UFUNCS},
 
             "abs": "absolute", "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh",
-            "atan": "arctan", "atan2": "arctan2", "atanh": "arctanh", "bitwise_not": "invert",
+            "atan": "arctan", "atan2": "arctan2", "atanh": "arctanh", "bitwise_count": "bitwise_count",
+            "bitwise_invert": "invert", "bitwise_left_shift": "left_shift", "bitwise_not": "invert",
+            "bitwise_right_shift": "right_shift", "fix": "trunc",
             "conj": "conjugate", "mod": "remainder", "pow": "power", "true_divide": "divide"
         ,
     }
 )  # fmt: skip
 """Elementwise functions that func_adl queries reach as `np.<name>`."""
+
+INFINITIES = frozenset({"isposinf", "isneginf"})
+"""Functions of numpy that func_adl queries reach and that are made of others."""
+
+SCALAR_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        **{
+            name: name
+            for name in _words(
+                "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 bool"
+            )
+        },
+        "bool_": "bool", "double": "float64", "single": "float32", "half": "float16", "byte": "int8",
+        "ubyte": "uint8", "short": "int16", "ushort": "uint16", "intc": "int32", "uintc": "uint32",
+        "int_": "int64", "uint": "uint64", "long": "int64", "ulong": "uint64", "longlong": "int64",
+        "ulonglong": "uint64", "intp": "int64", "uintp": "uint64",
+    }
+)  # fmt: skip
+"""numpy's types of numbers, which make scalars of constants."""
 
 LANGUAGE_FUNCTIONS: Mapping[str, str] = MappingProxyType(
     {

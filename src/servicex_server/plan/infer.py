@@ -13,6 +13,7 @@ from typing import NoReturn, cast
 import numpy as np
 
 from servicex_server.errors import QueryTypeError
+from servicex_server.plan.function import SCALAR_TYPES
 from servicex_server.plan.ir import Scalar
 from servicex_server.plan.types import (
     Bool,
@@ -87,6 +88,8 @@ def describe(operand: Operand) -> str:
     match operand:
         case String():
             return "text"
+        case Record(name=str(name)):
+            return f"vectors ({name})"
         case Record():
             return f"records with fields {', '.join(operand.names[:5])}"
         case Unknown(typename=name):
@@ -143,6 +146,8 @@ def _leaf_of_ufunc(function: str, leaves: Sequence[Operand]) -> Type:
             fail("text can only be compared with == and !=")
         return Bool()
     signature = [_promotable(leaf) for leaf in leaves]
+    if function in SCALAR_TYPES:
+        return from_dtype(np.dtype(SCALAR_TYPES[function]))
     if function in _FLOAT_SPECIAL or function in {"round", "real", "imag"}:
         return _leaf_of_special(function, strong(leaves[0]))
     ufunc = cast(np.ufunc, getattr(np, function))
@@ -202,10 +207,10 @@ def merge(left: Operand, right: Operand) -> Type:
         isinstance(one, Record)
         and isinstance(two, Record)
         and one.names == two.names
-        and one.is_tuple == two.is_tuple
+        and (one.is_tuple, one.name) == (two.is_tuple, two.name)
     ):
         fields = tuple((name, merge(a, b)) for (name, a), (_, b) in zip(one.fields, two.fields, strict=True))
-        return Record(fields, one.is_tuple)
+        return Record(fields, one.is_tuple, one.name)
     return _merge_leaves(one, two)
 
 

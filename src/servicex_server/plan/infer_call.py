@@ -7,6 +7,7 @@ from typing import cast
 
 from servicex_server.plan import infer
 from servicex_server.plan.infer import Operand, Weak, at_axis, fail, map_leaf
+from servicex_server.plan.infer_vector import is_vector, type_of_reducer
 from servicex_server.plan.ir import OptionValue
 from servicex_server.plan.types import Bool, List, Number, Option, Record, Type, depth_of, strip_option
 
@@ -93,6 +94,8 @@ def _count_below(lists: List) -> Type:
 
 def _type_of_reducer(function: str, operands: Sequence[Operand], axis: int | None, options: Options) -> Type:
     value = infer.strong(operands[0])
+    if is_vector(value) and axis is not None:
+        return type_of_reducer(function, value, axis)
     if len(operands) > 1:
         value = infer.elementwise("multiply", operands)
     is_masked = bool(options.get("mask_identity", function in _MASKED_BY_DEFAULT))

@@ -92,7 +92,17 @@ class CopyQuery:
         return "copy " + json.dumps(self.patterns)
 
 
-Query = ExpressionQuery | ArraysQuery | CopyQuery
+@dataclass(frozen=True, slots=True)
+class ScriptQuery:
+    """A python query: source code that defines `run_query(file_path)`. Stands alone, and is never bound."""
+
+    source: str
+
+    def canonical(self) -> str:
+        return "script " + json.dumps(self.source)
+
+
+Query = ExpressionQuery | ArraysQuery | CopyQuery | ScriptQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,11 @@ class Plan:
 
     codegen: str
     queries: tuple[Query, ...]
+
+    @property
+    def script(self) -> ScriptQuery | None:
+        """The user's own code, if that is what the plan is."""
+        return next((query for query in self.queries if isinstance(query, ScriptQuery)), None)
 
     def canonical(self) -> str:
         """The same text for the same question, in every process; whitespace and places do not count."""

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from servicex_server.plan import infer
+from servicex_server.plan import infer, infer_vector
 from servicex_server.plan.infer import Operand, Weak, fail
 from servicex_server.plan.infer_call import type_of_call
+from servicex_server.plan.infer_vector import is_vector
 from servicex_server.plan.ir import (
     Align,
     Apply,
@@ -44,7 +45,9 @@ from servicex_server.plan.types import (
     depth_of,
     leaf_of,
     strip_option,
+    without_names,
 )
+from servicex_server.plan.vector import PROPERTIES, coordinates_for
 
 FULL = Span()
 
@@ -103,7 +106,10 @@ class Builder:
     def apply(self, function: str, operands: Sequence[Typed], origin: Origin | None) -> Typed:
         """An elementwise function."""
         evened = self._even(operands)
-        result = infer.elementwise(function, [operand.operand for operand in evened])
+        if any(is_vector(operand.operand) for operand in evened):
+            result = infer_vector.type_of_apply(function, [operand.operand for operand in evened])
+        else:
+            result = infer.elementwise(function, [operand.operand for operand in evened])
         return self._typed(Apply(function, tuple(item.expr for item in evened), origin=origin), result)
 
     def choice(self, condition: Typed, then: Typed, otherwise: Typed, origin: Origin | None) -> Typed:
@@ -197,7 +203,15 @@ class Builder:
         if function == "contains":
             return self._contains(arguments[0], arguments[1], cast(int, dict(options)["axis"]), origin)
         checked = dict(options)
-        result = type_of_call(function, [argument.operand for argument in arguments], checked)
+        match function:
+            case "with_name":
+                return self.vectors(arguments[0], cast(str, checked["name"]), origin)
+            case "fields":
+                return self._several(arguments[0], cast("tuple[str, ...]", checked["names"]), origin)
+            case "vector":
+                return self.member(cast(str, checked["member"]), arguments, origin)
+            case _:
+                result = type_of_call(function, [argument.operand for argument in arguments], checked)
         node = Call(
             function, tuple(item.expr for item in arguments), tuple(sorted(checked.items())), origin=origin
         )
@@ -208,6 +222,39 @@ class Builder:
             source, axis = self.align(source, value, axis, origin), axis + 1
         return self.call("any", [self.apply("equal", [source, value], origin)], [("axis", axis)], origin)
 
+    # -- vectors -----------------------------------------------------------------------------------------
+
+    def vectors(self, records: Typed, kind: str, origin: Origin | None) -> Typed:
+        """The records as vectors."""
+        result = infer_vector.type_of_vectors(records.type, kind)
+        return self._typed(Call("with_name", (records.expr,), (("name", kind),), origin=origin), result)
+
+    def member(self, name: str, arguments: Sequence[Typed], origin: Origin | None) -> Typed:
+        """A property of vectors, or their method called with the other arguments."""
+        source = self._coordinates(arguments[0], name)
+        arguments = tuple(map(self.jagged, (source, *arguments[1:])))
+        result = infer_vector.type_of_member(name, [argument.operand for argument in arguments])
+        node = Call("vector", tuple(item.expr for item in arguments), (("member", name),), origin=origin)
+        return self._typed(node, result)
+
+    def _coordinates(self, vectors: Typed, member: str) -> Typed:
+        """The vectors with no more fields than the property needs, so that the others need not be read."""
+        record = leaf_of(vectors.type)
+        if not isinstance(record, Record) or record.name is None:
+            return vectors
+        needed = coordinates_for(member, record.name)
+        names = tuple(name for name in record.names if needed is not None and name in needed[1])
+        if needed is None or not names or len(names) == len(record.names):
+            return vectors
+        fields = [self.project(vectors, name) for name in names]
+        return self.vectors(self.zip(names, fields, depth_of(vectors.type)), needed[0], None)
+
+    def plain(self, value: Typed) -> Typed:
+        """The value with vectors as plain records, as results are written."""
+        if isinstance(value.operand, Weak) or without_names(value.operand) == value.operand:
+            return value
+        return self._typed(Call("without_names", (value.expr,)), without_names(value.operand))
+
     def jagged(self, value: Typed) -> Typed:
         """The value with lists of variable length instead of fixed ones."""
         if isinstance(value.operand, Weak) or infer.jagged(value.operand) == value.operand:
@@ -217,6 +264,10 @@ class Builder:
     def _even(self, values: Sequence[Typed]) -> tuple[Typed, ...]:
         shapes = {_shape(value.operand) for value in values if not isinstance(value.operand, Weak)}
         return tuple(values) if len(shapes) < 2 else tuple(map(self.jagged, values))
+
+    def _several(self, records: Typed, names: Sequence[str], origin: Origin | None) -> Typed:
+        fields = [self.project(records, name) for name in names]
+        return self.zip(tuple(names), fields, max(depth_of(records.type), 1), origin)
 
     # -- fields ------------------------------------------------------------------------------------------
 
@@ -233,6 +284,8 @@ class Builder:
     def _project(self, value: Typed, name: str) -> Typed:
         record = leaf_of(value.type)
         field = record.find_field(name) if isinstance(record, Record) else None
+        if field is None and is_vector(value.operand) and name in PROPERTIES:
+            return self.member(name, (value,), Origin(f"'{name}'"))
         if field is None:
             known = (
                 f"the fields are {', '.join(record.names)}"
@@ -255,6 +308,8 @@ class Builder:
                 bound = [self.of(item) if isinstance(item, Expr) else item for item in items]
                 if len(items) <= depth_of(self.of(source).type):
                     return self.index(self.project(self.of(source), name), bound, value.expr.origin)
+            case Call(function="with_name", arguments=(source,)):
+                return self.project(self.of(source), name)
             case Call(function="flatten", arguments=(source,), options=options):
                 if dict(options)["axis"] is not None:
                     return self.call(

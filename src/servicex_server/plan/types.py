@@ -58,12 +58,19 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Named fields in order; a tuple's fields are named "0", "1", …"""
+    """Named fields in order; a tuple's fields are named "0", "1", …
+
+    Attributes:
+        name: the kind of vector that the records are (`vector.KINDS`); None for plain records.
+    """
 
     fields: tuple[tuple[str, Type], ...]
     is_tuple: bool = False
+    name: str | None = None
 
     def __str__(self) -> str:
+        if self.name is not None:
+            return self.name + "[" + ", ".join(f"{name}: {content}" for name, content in self.fields) + "]"
         if self.is_tuple:
             return f"({', '.join(str(content) for _, content in self.fields)})"
         return "{" + ", ".join(f"{name}: {content}" for name, content in self.fields) + "}"
@@ -111,3 +118,16 @@ def leaf_of(value: Type) -> Type:
     while isinstance(value, List):
         value = strip_option(value.content)
     return value
+
+
+def without_names(value: Type) -> Type:
+    """The type with vectors as plain records."""
+    match value:
+        case List(content=content, size=size):
+            return List(without_names(content), size)
+        case Option(content=content):
+            return Option(without_names(content))
+        case Record(fields=fields, is_tuple=is_tuple):
+            return Record(tuple((name, without_names(content)) for name, content in fields), is_tuple)
+        case _:
+            return value

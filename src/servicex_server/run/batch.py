@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from servicex_server.errors import InvalidRequest, ServicexError
+from servicex_server.model.compression import parse_compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location, unique_object_name
 from servicex_server.run.execute import TransformSummary, to_failure, transform_file
-from servicex_server.source.policy import CALLERS_OWN
+from servicex_server.source.policy import CALLERS_OWN, check, scheme_of
+from servicex_server.telemetry.machine import usable_cores
 
 
 def transform_files(
@@ -21,27 +23,32 @@ def transform_files(
     output: str | Path,
     tree_name: str | None = None,
     max_events: int | None = None,
-    n_threads: int = 1,
+    n_threads: int | None = None,
+    compression: str | None = None,
 ) -> Iterator[TransformSummary]:
     """Runs the query over one file after the other, with the caller's own rights.
 
     Args:
         output: the result file; with several files, or if it is a folder already, the folder that gets
             one result per file, named as the server names them.
-        n_threads: threads to work with.
+        n_threads: threads to work with; None for one per core.
+        compression: codec and level of the results, as in `zstd:3`; None for the format's default.
 
     Yields:
         What became of each file, as soon as its result is there.
 
     Raises:
-        InvalidRequest: the query, a file or the format is at fault.
+        InvalidRequest: the query, a file or the format is at fault, or a result would replace an input.
         TransformError: a file could not be transformed; files before it have their results.
     """
     if max_events is not None and max_events < 0:
         message = f"the number of events cannot be negative: {max_events}"
         raise InvalidRequest(message)
     kind = _to_format(result_format)
-    for file, place in _places(files, kind, Path(output)):
+    codec = None if compression is None else parse_compression(compression, kind)
+    places = _places(files, kind, Path(output))
+    _refuse_overwriting(places)
+    for file, place in places:
         try:
             yield transform_file(
                 file,
@@ -52,7 +59,8 @@ def transform_files(
                 policy=CALLERS_OWN,
                 tree_name=tree_name,
                 max_events=max_events,
-                n_threads=n_threads,
+                n_threads=n_threads or usable_cores(),
+                compression=codec,
             )
         except ServicexError as error:
             if len(files) > 1 and show_location(file) not in error.message:
@@ -93,3 +101,30 @@ def _places(files: Sequence[str | Path], kind: ResultFormat, output: Path) -> li
         taken.add(result)
         places.append((name, output / result))
     return places
+
+
+def _refuse_overwriting(places: Sequence[tuple[str, Path]]) -> None:
+    """Raises InvalidRequest if a result would take the place of any local input, by whatever path."""
+    inputs = {
+        _file_number(Path(check(CALLERS_OWN, name))): name
+        for name, _ in places
+        if scheme_of(name) in {None, "file"}
+    }
+    inputs.pop(None, None)
+    for _, place in places:
+        name = inputs.get(_file_number(place))
+        if name is not None:
+            message = (
+                f"the result {str(place)!r} would replace the input {show_location(name)!r}; "
+                "choose another --output"
+            )
+            raise InvalidRequest(message)
+
+
+def _file_number(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file, the same for all paths that lead to it; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib.metadata
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from servicex_server.errors import (
+    AttemptLost,
     AttemptTimedOut,
     FormatError,
     InvalidRequest,
@@ -22,8 +25,10 @@ from servicex_server.errors import (
     SourceUnavailable,
     TransformError,
 )
+from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location
+from servicex_server.model.tally import NO_TALLY, Tally
 from servicex_server.model.unit import (
     Failure,
     FileDone,
@@ -35,21 +40,25 @@ from servicex_server.model.unit import (
 )
 from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
-from servicex_server.plan.plan import BoundPlan, Plan
+from servicex_server.plan.plan import BoundOutput, BoundPlan, Plan
 from servicex_server.run.read.chunk import CHUNK_BYTES
 from servicex_server.run.read.root import RootFile
-from servicex_server.run.table import Tally, evaluate_empty, write_table
+from servicex_server.run.sandbox.limits import SandboxLimits
+from servicex_server.run.script import transform_script
+from servicex_server.run.table import TableCounts, evaluate_empty, tally_of, write_table
 from servicex_server.run.write.canonical import schema_of
 from servicex_server.run.write.fit import check_columns, check_format
 from servicex_server.run.write.open import new_result
 from servicex_server.source.open import open_source
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
+from servicex_server.source.timed import TimedSource
 from servicex_server.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
 _PREFLIGHT_FILES = 3
+_DEFAULT_SANDBOX = SandboxLimits()
 
 _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (SourceRefused, Reason.REFUSED),
@@ -57,6 +66,7 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (InvalidRequest, Reason.QUERY),
     (SourceCorrupt, Reason.CORRUPT),
     (SourceUnavailable, Reason.UNAVAILABLE),
+    (AttemptLost, Reason.LOST),
     (AttemptTimedOut, Reason.TIMED_OUT),
     (ResourceExhausted, Reason.RESOURCES),
     (MemoryError, Reason.RESOURCES),
@@ -75,6 +85,7 @@ class TransformSummary:
         bytes_read: bytes fetched from the replica.
         size_bytes: size of the result file.
         seconds: wall time.
+        tally: what else was counted and timed.
     """
 
     path: Path
@@ -84,6 +95,7 @@ class TransformSummary:
     bytes_read: int
     size_bytes: int
     seconds: float
+    tally: Tally = NO_TALLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,8 @@ def transform_file(
     limits: SourceLimits | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     n_threads: int = 1,
+    sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
+    compression: Compression | None = None,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -133,6 +147,8 @@ def transform_file(
         max_events: look at no more than so many entries of each tree.
         chunk_bytes: uncompressed bytes of the columns to work on at once, per thread.
         n_threads: threads to work with.
+        sandbox: what the code of a python query may use; None where such queries are switched off.
+        compression: of the result; None for its format's default.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
@@ -142,11 +158,35 @@ def transform_file(
     replicas = (locations,) if isinstance(locations, str) else tuple(locations)
     plan = load_plan(codegen, selection, tree_name)
     entries = EntryRange(entry_start, entry_stop, max_events)
+    if plan.script is not None and entries != EntryRange():
+        message = "a python query reads files whole: the number of events cannot be limited"
+        raise InvalidRequest(message)
     faults: list[ServicexError] = []
     for replica in replicas:
         try:
-            with RootFile(open_source(replica, policy, limits)) as file:
-                tally = _transform(
+            if plan.script is not None:
+                script = transform_script(
+                    plan.script,
+                    replica,
+                    result_format=result_format,
+                    output=output,
+                    policy=policy,
+                    source_limits=limits,
+                    sandbox=sandbox,
+                )
+                return TransformSummary(
+                    path=output,
+                    location=show_location(replica),
+                    # Nobody but the code knows how many entries it looked at.
+                    n_events_in=script.n_rows,
+                    n_events_out=script.n_rows,
+                    bytes_read=script.bytes_read,
+                    size_bytes=output.stat().st_size,
+                    seconds=time.monotonic() - started,
+                )
+            source = TimedSource(open_source(replica, policy, limits))
+            with RootFile(source) as file:
+                counts = _transform(
                     file,
                     plan,
                     result_format=result_format,
@@ -154,15 +194,23 @@ def transform_file(
                     entries=entries,
                     chunk_bytes=chunk_bytes,
                     n_threads=n_threads,
+                    compression=compression,
+                )
+                tally = tally_of(
+                    counts,
+                    bytes_decompressed=file.bytes_decompressed,
+                    seconds_waiting=source.seconds_waiting,
                 )
                 return TransformSummary(
                     path=output,
                     location=show_location(replica),
-                    n_events_in=tally.n_in,
-                    n_events_out=tally.n_out,
-                    bytes_read=file.bytes_read,
+                    # Several tables may be made of one tree, whose entries count once.
+                    n_events_in=sum({table.tree: part.n_in for table, part in counts}.values()),
+                    n_events_out=sum(part.n_out for _, part in counts),
+                    bytes_read=source.bytes_read,
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
+                    tally=tally,
                 )
         except (SourceUnavailable, SourceRefused, SourceCorrupt) as fault:
             log.info("replica failed: %s", fault.message)
@@ -191,28 +239,41 @@ def _transform(
     entries: EntryRange,
     chunk_bytes: int,
     n_threads: int,
-) -> Tally:
+    compression: Compression | None,
+) -> list[tuple[BoundOutput, TableCounts]]:
+    """Writes the result; what happened to each of its tables."""
     bound = bind(plan, file)
     check_format(bound, result_format)
-    total = Tally()
-    with new_result(path, result_format) as writer:
+    counts: list[tuple[BoundOutput, TableCounts]] = []
+    with new_result(path, result_format, compression, provenance=_provenance(plan)) as writer:
         for output in bound.outputs:
             tree = file.tree(output.tree)
             span = entries.within(tree.n_entries)
-            total.add(write_table(writer, output, tree, span, chunk_bytes=chunk_bytes, n_threads=n_threads))
+            counts.append(
+                (
+                    output,
+                    write_table(writer, output, tree, span, chunk_bytes=chunk_bytes, n_threads=n_threads),
+                )
+            )
         writer.copy(file.directory, bound.copied_objects)
-    # Several tables may be made of one tree, whose entries count once.
-    spans = [entries.within(file.tree(name).n_entries) for name in {output.tree for output in bound.outputs}]
-    total.n_in = sum(stop - start for start, stop in spans)
-    return total
+    return counts
+
+
+@functools.lru_cache(maxsize=64)
+def _provenance(plan: Plan) -> Mapping[str, str]:
+    """What a result says of its origin: the question, and who answered it; nothing of people or places."""
+    digest = hashlib.sha256(plan.canonical().encode()).hexdigest()
+    return {"plan": digest, "engine": f"servicex-server {importlib.metadata.version('servicex-server')}"}
 
 
 def transform_unit(
     unit: TransformUnit,
     store: Store,
     policy: SourcePolicy,
+    *,
     limits: SourceLimits | None = None,
     n_threads: int = 1,
+    sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
 ) -> FileDone | FileFailed:
     """Transforms a file and puts the result into the store; a failure is an outcome, not an exception."""
     started = time.monotonic()
@@ -230,6 +291,8 @@ def transform_unit(
             entry_stop=unit.entry_stop,
             limits=limits,
             n_threads=n_threads,
+            sandbox=sandbox,
+            compression=unit.compression,
         )
         stored = store.put_file(unit.store_key, path)
     except Exception as error:  # whatever happens, the request must hear of it
@@ -259,6 +322,7 @@ def transform_unit(
         seconds=time.monotonic() - started,
         attempt=unit.attempt,
         entry_start=unit.entry_start,
+        tally=summary.tally,
     )
 
 
@@ -284,6 +348,9 @@ def preflight_unit(
     rejection: str | None = None
     try:
         plan = load_plan(unit.codegen, unit.selection, unit.tree_name)
+        if plan.script is not None:
+            # What it needs shows only when it runs.
+            return PreflightDone(unit.request_id)
         for replicas in unit.files[:_PREFLIGHT_FILES]:
             verdict = _try_file(plan, replicas, unit.result_format, policy, limits)
             if verdict is _FITS:

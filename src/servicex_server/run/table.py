@@ -17,8 +17,10 @@ import awkward as ak
 import numpy as np
 
 from servicex_server.errors import QueryTypeError, ServicexError, UnknownName
+from servicex_server.model.tally import CutStep, StageSeconds, Tally, WeightSum
 from servicex_server.plan.ir import Expr
 from servicex_server.plan.plan import BoundOutput
+from servicex_server.plan.show import show
 from servicex_server.plan.weight import weight_columns
 from servicex_server.run.filter import empty_rows, evaluate, evaluate_lazily
 from servicex_server.run.filter.evaluate import Kept
@@ -29,11 +31,10 @@ from servicex_server.run.write.protocol import Encoded, Writer
 
 Span = tuple[int, int]
 T = TypeVar("T")
-STAGES = ("read", "filter", "encode", "write")
 
 
 @dataclass(slots=True)
-class Tally:
+class TableCounts:
     """What became of the entries of one tree.
 
     Attributes:
@@ -41,7 +42,7 @@ class Tally:
         n_out: rows written.
         n_passed: rows that passed each row condition, and those before it.
         weights: for each weight column its sum over all entries, and over those that pass all conditions.
-        seconds: of each of `STAGES`, added up over threads.
+        seconds: of the stages `load`, `filter`, `encode` and `write`, added up over threads.
     """
 
     n_in: int = 0
@@ -50,7 +51,7 @@ class Tally:
     weights: dict[str, tuple[float, float]] = field(default_factory=dict)
     seconds: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: TableCounts) -> None:
         """Counts the other's entries in."""
         self.n_in += other.n_in
         self.n_out += other.n_out
@@ -63,7 +64,7 @@ class Tally:
 
 def write_table(
     writer: Writer, output: BoundOutput, tree: Columns, span: Span, *, chunk_bytes: int, n_threads: int
-) -> Tally:
+) -> TableCounts:
     """Appends the output's rows for the entries `[start, stop)` of the tree, in their order.
 
     Args:
@@ -72,9 +73,9 @@ def write_table(
     """
     writer.begin(output, evaluate_empty(output, tree))
     spans = list(_chunks(output, tree, span, chunk_bytes))
-    total = Tally()
-    for encoded, tally in _in_order(lambda part: _encode(writer, output, tree, part), spans, n_threads):
-        total.add(tally)
+    total = TableCounts()
+    for encoded, counts in _in_order(lambda part: _encode(writer, output, tree, part), spans, n_threads):
+        total.add(counts)
         with _Clock(total.seconds, "write"):
             writer.write(encoded)
     return total
@@ -135,34 +136,64 @@ def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) 
         pool.shutdown(cancel_futures=True)
 
 
-def _encode(writer: Writer, output: BoundOutput, tree: Columns, span: Span) -> tuple[Encoded, Tally]:
+def _encode(writer: Writer, output: BoundOutput, tree: Columns, span: Span) -> tuple[Encoded, TableCounts]:
     """The rows of one chunk, ready to be written."""
     start, stop = span
-    tally = Tally(n_in=stop - start)
+    counts = TableCounts(n_in=stop - start)
 
     def load(names: Sequence[str], kept: Kept | None) -> Mapping[str, ak.Array]:
-        with _Clock(tally.seconds, "read"):
+        with _Clock(counts.seconds, "load"):
             return tree.read(names, start, stop, kept)
 
-    with _Clock(tally.seconds, "filter"):
+    with _Clock(counts.seconds, "filter"):
         evaluation = evaluate_lazily(output, load)
-    tally.seconds["filter"] -= tally.seconds["read"]
-    tally.n_passed.update(evaluation.n_passed)
-    tally.n_out = len(evaluation.rows)
+    counts.seconds["filter"] -= counts.seconds["load"]
+    counts.n_passed.update(evaluation.n_passed)
+    counts.n_out = len(evaluation.rows)
     if evaluation.is_selection_known:
         for name in weight_columns(output.columns):
-            _sum_weights(tally, name, load((name,), None)[name], evaluation.kept)
-    with _Clock(tally.seconds, "encode"):
-        return writer.encode(evaluation.rows), tally
+            _sum_weights(counts, name, load((name,), None)[name], evaluation.kept)
+    with _Clock(counts.seconds, "encode"):
+        return writer.encode(evaluation.rows), counts
 
 
-def _sum_weights(tally: Tally, name: str, weights: ak.Array, kept: Kept | None) -> None:
+def _sum_weights(counts: TableCounts, name: str, weights: ak.Array, kept: Kept | None) -> None:
     flat = to_flat(weights)
     if flat is None or flat.offsets is not None or flat.content.dtype.kind not in "iuf":
         return  # several weights per event have no one sum
     values = flat.content.astype(np.float64)
     after = values if kept is None else values[kept]
-    tally.weights[name] = (float(values.sum()), float(after.sum()))
+    counts.weights[name] = (float(values.sum()), float(after.sum()))
+
+
+def tally_of(
+    counts: Sequence[tuple[BoundOutput, TableCounts]], *, bytes_decompressed: int, seconds_waiting: float
+) -> Tally:
+    """What was counted in all tables of a file, for its user.
+
+    Args:
+        bytes_decompressed: of the file's columns.
+        seconds_waiting: for bytes of the file; the rest of loading is decompression.
+    """
+    cut_flow: list[CutStep] = []
+    weights: dict[tuple[str, str], WeightSum] = {}
+    seconds: Counter[str] = Counter()
+    for output, part in counts:
+        seconds.update(part.seconds)
+        cut_flow += [
+            CutStep(show(condition, output.row_conditions), part.n_passed[condition])
+            for condition in output.row_conditions
+        ]
+        for branch, (before, after) in part.weights.items():
+            weights.setdefault((output.tree, branch), WeightSum(branch, before, after))
+    stages = StageSeconds(
+        read=seconds_waiting,
+        decompress=max(0.0, seconds["load"] - seconds_waiting),
+        filter=seconds["filter"],
+        encode=seconds["encode"],
+        write=seconds["write"],
+    )
+    return Tally(bytes_decompressed, stages, tuple(cut_flow), tuple(weights.values()))
 
 
 class _Clock:

@@ -175,6 +175,7 @@ def _to_units(services: Services, question: Question, waiting: Iterable[Waiting]
             attempt=file.attempt,
             deadline_s=services.limits.file_deadline_s,
             tree_name=question.tree_name,
+            compression=question.compression,
         )
         for file in waiting
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from servicex_server.errors import SourceRefused, SourceUnavailable
 from servicex_server.source import ranges
-from servicex_server.source.policy import SourcePolicy, is_below_roots, refuse_local
+from servicex_server.source.policy import SourcePolicy, may_read_local, refuse_local
 
 
 class LocalSource:
@@ -43,11 +43,11 @@ class LocalSource:
             raise SourceRefused(message)
         # A folder on the way may have become a symbolic link since the check: ask what was opened.
         link = Path(f"/proc/self/fd/{self._descriptor}")
-        if policy.unrestricted_local or not link.parent.exists():
+        if (policy.unrestricted_local and not policy.forbidden_folders) or not link.parent.exists():
             return
         opened = link.readlink()
         # A file that has been deleted meanwhile has no path that could be checked.
-        if not is_below_roots(policy, opened):
+        if not may_read_local(policy, opened):
             raise refuse_local(policy, self.location)
 
     def read_ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:

@@ -141,8 +141,8 @@ def test_a_file_that_is_not_root_says_so(tmp_path: Path) -> None:
     path = tmp_path / "x.root"
     for content, text in (
         (b"", "it is empty"),
-        (b"hello world", "begins with b'hell'"),
-        (b"ro", "begins with"),
+        (b"hello world", "does not begin as one"),
+        (b"ro", "does not begin as one"),
     ):
         path.write_bytes(content)
         with pytest.raises(SourceCorrupt, match=f"{path} is not a ROOT file: .*{text}"):

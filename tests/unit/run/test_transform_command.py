@@ -9,6 +9,7 @@ from pathlib import Path
 
 import awkward as ak
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import uproot
 from typer import Typer
@@ -50,11 +51,20 @@ def test_one_file_becomes_one_file(files: list[Path], tmp_path: Path) -> None:
     assert entry["bytes_written"] == output.stat().st_size
     assert entry["bytes_read"] > 0
     assert entry["seconds"] > 0
+    assert set(entry["seconds_by_stage"]) == {"read", "decompress", "filter", "encode", "write"}
+    assert {"bytes_decompressed", "cut_flow", "sums_of_weights"} <= entry.keys()
     assert ak.to_list(ak.from_parquet(output).x) == list(range(5, 20))
 
 
 @pytest.mark.parametrize(
-    ("name", "extension"), [("parquet", ".root.parquet"), ("root-file", ".root"), ("root-rntuple", ".root")]
+    ("name", "extension"),
+    [
+        ("parquet", ".root.parquet"),
+        ("root-file", ".root"),
+        ("root-rntuple", ".root"),
+        ("arrow", ".root.arrow"),
+        ("hdf5", ".root.h5"),
+    ],
 )
 def test_several_files_become_a_folder(files: list[Path], tmp_path: Path, name: str, extension: str) -> None:
     (tmp_path / "query").write_text(SELECTION + "\n")
@@ -77,6 +87,13 @@ def test_several_files_become_a_folder(files: list[Path], tmp_path: Path, name: 
     assert {path.name for path in (tmp_path / "out").iterdir()} == expected
 
 
+def test_the_codec_is_the_one_asked_for(files: list[Path], tmp_path: Path) -> None:
+    options = ["--codegen", "uproot-raw", "--selection", SELECTION, "--output", tmp_path / "out"]
+    code, _, error = run(files[0], *options, "--compression", "gzip:9")
+    assert (code, error) == (0, None)
+    assert pq.ParquetFile(tmp_path / "out").metadata.row_group(0).column(0).compression == "GZIP"
+
+
 def test_the_function_does_the_same(files: list[Path], tmp_path: Path) -> None:
     summaries = servicex_server.transform(
         files, codegen="uproot-raw", selection=SELECTION, output=tmp_path / "out", max_events=7
@@ -90,8 +107,9 @@ def test_the_function_does_the_same(files: list[Path], tmp_path: Path) -> None:
     [
         ({"codegen": "nonsense"}, "nonsense"),
         ({"selection": "nonsense"}, ""),
-        ({"result_format": "csv"}, "allowed are parquet, root-file, root-rntuple"),
+        ({"result_format": "csv"}, "allowed are parquet, root-file, root-rntuple, arrow, hdf5"),
         ({"max_events": -1}, "negative"),
+        ({"compression": "zip"}, "allowed: zstd"),
         ({"selection": json.dumps([{"treename": "Events", "expressions": ["xx"]}])}, "xx"),
     ],
 )
@@ -109,6 +127,31 @@ def test_of_several_files_the_bad_one_is_named(files: list[Path], tmp_path: Path
     with pytest.raises(ServicexError, match=str(files[1])):
         servicex_server.transform(files, codegen="uproot-raw", selection=SELECTION, output=tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("spelling", ["{0}", "file://{0}"])
+def test_a_result_never_takes_the_place_of_an_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, spelling: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.root", "y.root"):
+        with uproot.recreate(name) as file:
+            file.mktree("Events", {"x": "f8"})
+    before = Path("x.root").read_bytes(), Path("y.root").read_bytes()
+    names = [spelling.format(tmp_path / "x.root"), "y.root"][:number]
+    if number == 1:
+        outputs = ["x.root", "alias.root", "other.root"]
+        Path("alias.root").symlink_to("x.root")
+        Path("other.root").hardlink_to("x.root")
+    else:
+        outputs = ["."]
+    for output in outputs:
+        with pytest.raises(InvalidRequest, match=r"would replace the input .*choose another --output"):
+            servicex_server.transform(
+                names, codegen="uproot-raw", selection=SELECTION, output=output, result_format="root-file"
+            )
+    assert (Path("x.root").read_bytes(), Path("y.root").read_bytes()) == before
 
 
 def test_a_selection_file_that_is_missing_is_told(files: list[Path], tmp_path: Path) -> None:

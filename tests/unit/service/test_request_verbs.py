@@ -85,6 +85,7 @@ async def test_delete_hides_at_once_and_frees_the_bucket(bench: Bench) -> None:
         assert result.store_key is not None
         assert await bench.services.store.head(result.store_key) is None
     assert await bench.services.db.read(requests.find_known, [request_id]) == set()
+    assert await list_datasets(bench.services, ANYONE, show_deleted=True) == []
     with pytest.raises(NotFound):
         await delete(bench.services, USER, request_id)
 

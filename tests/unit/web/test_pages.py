@@ -129,6 +129,29 @@ async def test_all_files_are_shown_without_a_filter(edge: Edge) -> None:
     assert CORRUPT.split("<", maxsplit=1)[0] in text
 
 
+async def test_files_show_their_cut_flow_and_times(edge: Edge) -> None:
+    request_id = await edge.submit(
+        "a.root", "broken.root", compression="zstd:3", **{"result-format": "arrow"}
+    )
+    await edge.finish(request_id)
+    browser = await signed_in(edge)
+    text = check_page(await browser.get(f"/transformation-request/{request_id}/results"))
+    assert text.count("<details>") == 1, "a failed file has none"
+    for shown in (
+        "any(Muon_pt &gt; 20)",
+        "genWeight",
+        "99.5",
+        "nan",
+        "5.0 kB decompressed",
+        "0.12 decompress",
+    ):
+        assert shown in text
+    text = check_page(await browser.get(f"/transformation-request/{request_id}"))
+    assert "<td>arrow</td>" in text
+    assert "<td>zstd:3</td>" in text
+    assert request_id in (await browser.get("/")).text, "pages list all formats"
+
+
 async def test_files_come_a_hundred_per_page(edge: Edge) -> None:
     names = [f"f{number:03d}.root" for number in range(150)]
     request_id = await edge.submit(*names)

@@ -9,6 +9,7 @@ from typing import Protocol
 from servicex_server.errors import QuerySyntaxError, QueryTypeError
 from servicex_server.plan.ir import Call, E, Expr, Index, IndexItem, Mask, Span, Zip
 from servicex_server.plan.parse import sexpr
+from servicex_server.plan.parse.python_text import read_lambda
 from servicex_server.plan.parse.value import (
     Array,
     Constant,
@@ -33,8 +34,16 @@ class Lowering(Protocol):
         """The value of any expression."""
         ...
 
-    def apply(self, name: str, values: Sequence[Value], scope: Scope, node: sexpr.Composite) -> Value:
-        """An elementwise function of values."""
+    def apply(
+        self,
+        name: str,
+        values: Sequence[Value],
+        scope: Scope,
+        node: sexpr.Composite,
+        *,
+        folds: bool = True,
+    ) -> Value:
+        """An elementwise function of values; of constants a constant, unless `folds` is false."""
         ...
 
     def level(self, values: Sequence[Value], scope: Scope, node: sexpr.Node) -> tuple[tuple[Expr, ...], int]:
@@ -75,9 +84,10 @@ def lower_operator(site: Site) -> Value:
     if lower is None:
         near = nearest(site.name, OPERATOR_NAMES)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        reason = "it is no operator of func_adl"
         if site.name == "Aggregate":
-            hint = "; Sum, Count, Min, Max, Any and All are"
-        fail(f"'{site.name}' is not supported{hint}", site.node)
+            reason, hint = "it runs code for each element", "; Sum, Count, Min, Max, Any and All are"
+        fail(f"'{site.name:.100}' is not supported, because {reason}{hint}", site.node)
     n_items = 1 if site.name in _WITHOUT_ARGUMENT else 2
     if len(site.items) != n_items:
         needed = "a source and nothing else" if n_items == 1 else "a source and one argument"
@@ -92,21 +102,29 @@ def _source(site: Site, node: sexpr.Node) -> Array:
     return value
 
 
-def _enter(site: Site) -> tuple[Array, Scope, sexpr.Node]:
-    """The collection that a lambda runs over, and the scope and node of the lambda's body."""
+def _lambda(site: Site) -> tuple[str, sexpr.Node]:
+    """The parameter and the body of the lambda that an operator takes."""
     function = site.items[1]
+    if isinstance(function, sexpr.Constant) and isinstance(function.value, str) and site.node.kind == "call":
+        function = read_lambda(function.value, function.position)
     if not isinstance(function, sexpr.Composite) or function.kind != "lambda":
         fail(f"the argument of {site.name} must be a lambda", function)
     names, body = lambda_parts(function)
     if len(names) != 1:
         problem = f"the lambda of {site.name} must have one parameter, not {len(names)}"
         fail(problem, function, QuerySyntaxError)
+    return names[0], body
+
+
+def _enter(site: Site) -> tuple[Array, Scope, sexpr.Node]:
+    """The collection that a lambda runs over, and the scope and node of the lambda's body."""
+    name, body = _lambda(site)
     source = _source(site, site.items[0])
     # Only a body that looks at inner variables makes us repeat an outer collection for each of them.
     depth = max(source.scope, depth_needed(body, site.scope.names))
     expr = site.lowering.align(source, depth, site.scope, site.items[0])
     variable = Array(expr, depth + 1)
-    inner = Scope((*site.scope.axes[:depth], expr), {**site.scope.names, names[0]: variable})
+    inner = Scope((*site.scope.axes[:depth], expr), {**site.scope.names, name: variable})
     return Array(expr, depth), inner, body
 
 
@@ -120,6 +138,24 @@ def _selected(site: Site) -> Array:
     """The lambda's results, in the place of the elements that it runs over."""
     source, inner, body = _enter(site)
     return Array(site.lowering.fill(site.lowering.lower(body, inner), inner, site.node), source.scope)
+
+
+def _select(site: Site) -> Value:
+    """As `_selected`; over a dict, list or tuple the lambda's parameter is that one value."""
+    structure = None
+    if isinstance(site.items[0], sexpr.Composite) and site.items[0].kind in {"list", "dict"}:
+        structure = site.lowering.lower(site.items[0], site.scope)
+    if not isinstance(structure, Structure):
+        return _selected(site)
+    name, body = _lambda(site)
+    result = site.lowering.lower(body, Scope(site.scope.axes, {**site.scope.names, name: structure}))
+    if not isinstance(result, Structure) or not result.values:
+        return result
+    # func_adl_uproot takes the result for one of a loop over what the structure holds.
+    values, depth = site.lowering.level(result.values, site.scope, site.node)
+    limit = None if len(values) == 1 else depth + 1
+    zipped = Zip(result.names, values, limit, origin=origin_of("Select", site.node))
+    return Array(site.lowering.add(zipped), depth)
 
 
 def _select_many(site: Site) -> Array:
@@ -224,7 +260,7 @@ def _is_one_of(site: Site, candidates: Structure, wanted: Value) -> Value:
 
 
 _OPERATORS: Mapping[str, Callable[[Site], Value]] = {
-    "Select": _selected,
+    "Select": _select,
     "SelectMany": _select_many,
     "Where": _where,
     "Any": _quantifier,

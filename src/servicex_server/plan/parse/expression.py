@@ -102,7 +102,7 @@ def read_formula(text: str, *, uses_event_axis: bool) -> Formula:
         UnsupportedQuery: it is an expression, but uses something that we do not execute.
     """
     try:
-        tree = _parse(text)
+        tree = read_python(text)
     except QuerySyntaxError as problem:
         # It may still be the name of a column ("Electrons#0", "1stJet"); only the file can tell.
         return Formula(text, None, problem)
@@ -114,7 +114,12 @@ def read_formula(text: str, *, uses_event_axis: bool) -> Formula:
         raise QuerySyntaxError(message) from error
 
 
-def _parse(text: str) -> ast.expr:
+def read_python(text: str) -> ast.expr:
+    """The syntax tree of a Python expression that is neither too long nor nested too deeply.
+
+    Raises:
+        QuerySyntaxError: it is, or it is no expression.
+    """
     problem = _find_problem(text)
     if problem is None:
         try:

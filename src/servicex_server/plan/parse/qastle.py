@@ -8,15 +8,14 @@ of its own is repeated along the axes of the inner ones (`Align`); numbers broad
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from servicex_server.errors import QuerySyntaxError, QueryTypeError, UnknownName, UnsupportedQuery
-from servicex_server.plan import function
 from servicex_server.plan.ir import (
     Align,
     Apply,
     Broadcast,
+    Call,
     Choice,
     E,
     Expr,
@@ -31,8 +30,10 @@ from servicex_server.plan.ir import (
     Zip,
 )
 from servicex_server.plan.parse import sexpr
+from servicex_server.plan.parse.builtin import NUMPY_CONSTANTS, lower_builtin, lower_numpy
 from servicex_server.plan.parse.collection import OPERATOR_NAMES, Site, lower_operator
 from servicex_server.plan.parse.fold import check_size, fold, is_foldable
+from servicex_server.plan.parse.method import lower_method
 from servicex_server.plan.parse.value import (
     Array,
     Constant,
@@ -62,7 +63,6 @@ RESULT_WRAPPERS = frozenset(
     }
 )  # fmt: skip
 NUMPY_NAMES = frozenset({"np", "numpy"})
-NUMPY_CONSTANTS = {"pi": math.pi, "e": math.e, "inf": math.inf, "nan": math.nan}
 
 
 def lower_query(node: sexpr.Node, tree_name: str | None) -> ExpressionQuery:
@@ -114,7 +114,8 @@ class _Lowering:
             case sexpr.Composite(kind=kind) if kind in UNARY_OPERATORS or kind in BINARY_OPERATORS:
                 return self._operator(node, scope)
             case sexpr.Composite(kind="lambda"):
-                return fail("a lambda stands where a value is needed", node)
+                reason = "functions are no values: call it, or give it to an operator such as Select"
+                return fail(f"a lambda is not supported here, because {reason}", node)
             case sexpr.Composite(kind=kind, items=items):
                 return lower_operator(Site(self, kind, node, items, scope))
 
@@ -175,11 +176,20 @@ class _Lowering:
                 return values[number]
             case Array(expr=expr, scope=depth), Constant(value=int(number)) if not isinstance(number, bool):
                 return Array(self.add(FieldAt(expr, number, origin=origin_of(f"[{number}]", node))), depth)
+            case Array(expr=expr, scope=depth), Structure(names=None, values=values) if values:
+                return Array(self.add(self._several(expr, values, node)), depth)
             case Array(scope=depth), Array():
                 (left, right), _ = self.level((source, index), scope, node)
                 return Array(self.add(Index(left, (right,), origin=origin_of("[…]", node))), depth)
             case _:
                 return fail(f"{describe(source)} cannot be subscripted with {describe(index)}", node)
+
+    def _several(self, source: Expr, values: Sequence[Value], node: sexpr.Composite) -> Call:
+        """Some of the fields of records."""
+        names = [item.value for item in values if isinstance(item, Constant) and isinstance(item.value, str)]
+        if len(names) != len(values) or len(set(names)) != len(names):
+            fail("a list in a subscript must be of different names of fields", node)
+        return Call("fields", (source,), (("names", tuple(names)),), origin=origin_of("[[…]]", node))
 
     def _operator(self, node: sexpr.Composite, scope: Scope) -> Value:
         if len(node.items) == 1 and node.kind in UNARY_OPERATORS:
@@ -208,10 +218,19 @@ class _Lowering:
             result = self.apply(BINARY_OPERATORS[link.kind], [left, result], scope, link)
         return result
 
-    def apply(self, name: str, values: Sequence[Value], scope: Scope, node: sexpr.Composite) -> Value:
-        symbol = node.kind if node.kind != "call" else name
+    def apply(
+        self,
+        name: str,
+        values: Sequence[Value],
+        scope: Scope,
+        node: sexpr.Composite,
+        *,
+        folds: bool = True,
+    ) -> Value:
+        """An elementwise function of values; of constants a constant, unless `folds` is false."""
+        symbol = node.kind if node.kind in BINARY_OPERATORS or node.kind in UNARY_OPERATORS else name
         constants = [value.value for value in values if isinstance(value, Constant)]
-        if len(constants) == len(values) and is_foldable(name):
+        if len(constants) == len(values) and folds and is_foldable(name):
             return Constant(fold(name, constants, symbol))
         operands, depth = self.level(values, scope, node)
         return Array(self.add(Apply(name, operands, origin=origin_of(f"'{symbol}'", node))), depth)
@@ -247,10 +266,11 @@ class _Lowering:
                 if name in OPERATOR_NAMES:
                     return lower_operator(Site(self, name, node, (source, *arguments), scope))
                 if isinstance(source, sexpr.Name) and source.name in NUMPY_NAMES:
-                    return self._call_numpy(name, node, arguments, scope)
-                return fail(f"the method '{name}' is not supported", target)
+                    return lower_numpy(Site(self, name, node, arguments, scope))
+                return lower_method(Site(self, name, node, (source, *arguments), scope))
             case _:
-                return fail("this cannot be called", target)
+                reason = "only functions, methods and lambdas can be called"
+                return fail(f"this call is not supported, because {reason}", target)
 
     def _call_name(
         self, name: str, node: sexpr.Composite, arguments: tuple[sexpr.Node, ...], scope: Scope
@@ -263,12 +283,7 @@ class _Lowering:
             return self.lower(arguments[0], scope)
         if name in RESULT_WRAPPERS and arguments:
             return self._wrapper(name, node, arguments, scope)
-        if name == "abs":
-            return self._call_numpy(name, node, arguments, scope)
-        known = (*OPERATOR_NAMES, "abs", "EventDataset")
-        near = nearest(name, known)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        return fail(f"the function '{name}' is not supported{hint}", node)
+        return lower_builtin(Site(self, name, node, arguments, scope))
 
     def _call_lambda(self, target: sexpr.Composite, arguments: tuple[sexpr.Node, ...], scope: Scope) -> Value:
         names, body = lambda_parts(target)
@@ -280,19 +295,6 @@ class _Lowering:
             )
         values = (self.lower(argument, scope) for argument in arguments)
         return self.lower(body, Scope(scope.axes, {**scope.names, **dict(zip(names, values, strict=True))}))
-
-    def _call_numpy(
-        self, name: str, node: sexpr.Composite, arguments: tuple[sexpr.Node, ...], scope: Scope
-    ) -> Value:
-        elementwise = function.NUMPY_FUNCTIONS.get(name)
-        if elementwise is None:
-            near = nearest(name, tuple(function.NUMPY_FUNCTIONS))
-            hint = f"; nearest: {', '.join(near)}" if near else ""
-            fail(f"the function 'np.{name}' is not supported{hint}", node)
-        n_operands = function.arity_of(elementwise)
-        if len(arguments) != n_operands:
-            fail(f"'{name}' takes {n_operands} arguments, not {len(arguments)}", node, QuerySyntaxError)
-        return self.apply(elementwise, [self.lower(item, scope) for item in arguments], scope, node)
 
     def _dataset(self, node: sexpr.Composite, arguments: tuple[sexpr.Node, ...]) -> Array:
         if len(arguments) > 2:

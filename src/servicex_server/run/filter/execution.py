@@ -27,6 +27,7 @@ from servicex_server.plan.ir import (
 )
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.plan.types import Bool, Number, Type, strip_option
+from servicex_server.run.filter import vector
 from servicex_server.run.filter.bound import check_before, check_bytes
 from servicex_server.run.filter.flat import FlatKernels
 from servicex_server.run.filter.special import SPECIAL_FUNCTIONS
@@ -249,6 +250,9 @@ _CALLS: Mapping[str, Callable[[Call, list[Value]], Value]] = {
     **{name: _one_of(name) for name in ("broadcast_arrays", "broadcast_fields")},
     "choose": _choose,
     "from_regular": _from_regular,
+    "with_name": vector.with_name,
+    "without_names": vector.without_names,
+    "vector": vector.member,
 }  # fmt: skip
 
 

@@ -215,7 +215,8 @@ def _zip(names: tuple[str, ...] | None, parts: Sequence[Any], depth_limit: int |
         return None
     if depth_limit == 1:
         n_rows = len(parts[0])
-        if any(len(part) != n_rows for part in parts):
+        # What records can do beyond their fields is awkward's to pass on.
+        if any(len(part) != n_rows or part.behavior is not None for part in parts):
             return None
         contents = [part.layout for part in parts]
         return ak.Array(ak.contents.RecordArray(contents, _names(names), n_rows))

@@ -77,7 +77,7 @@ def checked_edges(starts: npt.NDArray[np.int64], content_bytes: int) -> npt.NDAr
 def embedded_basket(n_entries: int, content: Bytes, starts: npt.NDArray[np.int64] | None) -> Basket:
     """A basket that was never written on its own: the tree's metadata hold it, uncompressed."""
     edges = None if starts is None else checked_edges(starts, len(content))
-    return Basket(n_entries, len(content), len(content), 0, memoryview(content), _edges=edges)
+    return Basket(n_entries, len(content), len(content), 0, content.data, _edges=edges)
 
 
 def parse_basket(data: memoryview) -> Basket:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from uproot.behaviors.TBranch import TBranch
 from uproot.interpretation.jagged import AsJagged
 from uproot.interpretation.numerical import AsDtype
 
@@ -20,6 +21,9 @@ _KINDS = "biuf"
 _COLLECTIONS = (3, 4)
 """`TBranchElement::fType` of what counts the entries of a split TClonesArray, or of a split collection:
 https://root.cern.ch/doc/master/TBranchElement_8cxx_source.html."""
+
+_BITS = (15, 35, 55)
+"""`TLeafElement::fType` of `TObject::fBits`, alone or in arrays: some have two bytes more than others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ def fast_branch(branch: Any, known: dict[int, FastBranch | None]) -> FastBranch 
 
 
 def _layout(branch: Any, known: dict[int, FastBranch | None]) -> FastBranch | None:
+    if any(leaf.member("fType", none_if_missing=True) in _BITS for leaf in branch.member("fLeaves")):
+        return None
     interpretation = branch.interpretation
     is_jagged = type(interpretation) is AsJagged
     content = interpretation.content if is_jagged else interpretation
@@ -119,9 +125,24 @@ def _layout(branch: Any, known: dict[int, FastBranch | None]) -> FastBranch | No
     )
 
 
+def _find_counter(branch: Any) -> Any:
+    """The branch whose leaf counts the items of `branch`, or None.
+
+    The members of a split collection come before its own leaf in the file, and uproot then takes the
+    first member for the counter: so look for the leaf in all that `branch` is in.
+    """
+    leaf = branch.count_leaf
+    candidate = None if leaf is None else branch.count_branch
+    while isinstance(candidate, TBranch):
+        if any(own is leaf for own in candidate.member("fLeaves")):
+            return candidate
+        candidate = candidate.parent
+    return None
+
+
 def _counter(branch: Any, known: dict[int, FastBranch | None]) -> FastBranch | None:
     """The branch that holds the numbers of items of `branch`, if it can be read as plain integers."""
-    counter = branch.count_branch
+    counter = _find_counter(branch)
     if counter is None or counter is branch:
         return None
     if not len(counter.branches):

@@ -7,6 +7,7 @@ it is read: a basket must hold exactly what its counts ask for.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,14 +100,14 @@ class Chunk:
         """
         places = list(self._places.values())
         ordered = sorted(places)
-        if any(before[1] > after[0] for before, after in zip(ordered, ordered[1:], strict=False)):
+        if any(before[1] > after[0] for before, after in itertools.pairwise(ordered)):
             message = "two baskets claim the same bytes"
             raise ValueError(message)
         return places
 
     def fill(self, pieces: Sequence[bytes]) -> None:
         """Takes the bytes that `ranges` asked for, in the same order."""
-        self._data = dict(zip(self._places, map(memoryview, pieces), strict=True))
+        self._data = {place: memoryview(piece) for place, piece in zip(self._places, pieces, strict=True)}
 
     # -- columns -----------------------------------------------------------------------------------------
 
@@ -156,7 +157,9 @@ class Chunk:
         for part, basket in zip(parts, baskets, strict=True):
             due = int(before[part.stop - counts.first] - before[part.first - counts.first]) * size
             if due > basket.content_bytes or (part.stop == part.last and due != basket.content_bytes):
-                message = f"its basket {part.number} holds {basket.content_bytes} bytes, and its counts say {due}"
+                message = (
+                    f"its basket {part.number} holds {basket.content_bytes} bytes, and its counts say {due}"
+                )
                 raise ValueError(message)
         content = np.empty((int(counts.offsets[-1]), *branch.shape), branch.native)
         for part, basket in zip(parts, baskets, strict=True):
@@ -173,7 +176,9 @@ class Chunk:
         parts = self._parts[branch]
         size = branch.item_bytes
         baskets = [self._basket(branch, part.number) for part in parts]
-        most = sum(max(0, basket.content_bytes - branch.header_bytes * basket.n_entries) for basket in baskets)
+        most = sum(
+            max(0, basket.content_bytes - branch.header_bytes * basket.n_entries) for basket in baskets
+        )
         content = np.empty((most // size, *branch.shape), branch.native)
         counts = np.zeros(self._rows.n_rows, np.int64)
         filled = 0
@@ -240,7 +245,11 @@ class Chunk:
     def _counts_as_column(self, branch: FastBranch) -> Values:
         counts = self._counts_of(branch)
         kept = self._rows.kept
-        return counts.values[self._rows.start - counts.first :] if kept is None else counts.values[kept - counts.first]
+        return (
+            counts.values[self._rows.start - counts.first :]
+            if kept is None
+            else counts.values[kept - counts.first]
+        )
 
     # -- baskets -----------------------------------------------------------------------------------------
 
@@ -300,7 +309,8 @@ def _gather(data: Bytes, starts: Integers, counts: Integers, branch: FastBranch)
     at_any_byte = np.ndarray((len(data) - size + 1,), branch.stored, data, strides=(1,))
     indexes = np.repeat(starts - (np.cumsum(numbers) - numbers) * size, numbers)
     indexes += np.arange(0, len(indexes) * size, size)
-    return at_any_byte[indexes].reshape(-1, *branch.shape)
+    items: Values = at_any_byte[indexes]
+    return items.reshape(-1, *branch.shape)
 
 
 def _regular(values: Values, shape: tuple[int, ...], length: int) -> ak.contents.Content:

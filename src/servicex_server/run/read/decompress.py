@@ -32,14 +32,6 @@ MOST_BYTES = 1 << 30
 """Of one basket, uncompressed: also ROOT's bound on a buffer."""
 _KEPT_BYTES = 64 * 1024 * 1024
 """A larger buffer is given back as soon as a smaller one does."""
-_CODEC_ERRORS = (
-    lzma.LZMAError,
-    zstandard.ZstdError,
-    cramjam.DecompressionError,
-    deflate.DeflateError,
-    igzip_lib.IsalError,
-    ValueError,
-)
 
 
 class UnknownCodec(ValueError):
@@ -139,7 +131,9 @@ class Decompressor:
             raise UnknownCodec(message)
         try:
             piece = read(block.packed, room, want)
-        except _CODEC_ERRORS as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # each codec raises its own
             message = f"a {block.codec.decode()} block cannot be decompressed: {error}"
             raise ValueError(message) from error
         if not want <= len(piece) <= block.size_bytes:
@@ -150,7 +144,7 @@ class Decompressor:
     def _read_zstd(self, packed: memoryview, room: Bytes, want: int) -> Bytes:
         # As a stream: one-shot calls allocate what the frame's header says, however much that is.
         stream = self._zstd.stream_reader(packed, read_size=len(packed))
-        target = memoryview(room)[:want]
+        target = room.data[:want]
         filled = 0
         while filled < want:
             got = stream.readinto(target[filled:])
@@ -176,13 +170,14 @@ def _read_lz4(packed: memoryview, room: Bytes, want: int) -> Bytes:
     if xxhash.xxh64_digest(content) != checksum:
         message = "its check sum is wrong"
         raise ValueError(message)
-    return room[: cramjam.lz4.decompress_block_into(content, room, output_len=len(room))]
+    return room[: cramjam.lz4.decompress_block_into(content, room.data, output_len=len(room))]
 
 
 def _read_lzma(packed: memoryview, room: Bytes, want: int) -> Bytes:
-    del room  # liblzma has a buffer of its own
     unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY_BYTES)
-    return np.frombuffer(unpacker.decompress(packed, want), np.uint8)
+    # One byte more than the whole: it must not be there, and the check sum is looked at.
+    most = want + 1 if want == len(room) else want
+    return np.frombuffer(unpacker.decompress(packed, most), np.uint8)
 
 
 _threads = threading.local()

@@ -12,6 +12,7 @@ import uproot
 from servicex_server.errors import SourceCorrupt, UnknownName
 from servicex_server.run.read.bytes import RangeSource
 from servicex_server.run.read.faults import reading
+from servicex_server.run.read.metadata import TreeMetadata
 from servicex_server.run.read.rntuple import RNTupleColumns
 from servicex_server.run.read.ttree import TTreeColumns
 from servicex_server.source.protocol import ByteSource
@@ -50,7 +51,7 @@ class RootFile:
         size_bytes = self._bytes.size_bytes
         header = self._bytes.read_ranges([(0, min(_HEADER_BYTES, size_bytes))])[0]
         if header[:4] != b"root":
-            what = "it is empty" if not size_bytes else f"it begins with {header[:4]!r}"
+            what = "it is empty" if not size_bytes else "it does not begin as one"
             message = f"{location} is not a ROOT file: {what}"
             raise SourceCorrupt(message)
         end = _end_of_file(header)
@@ -103,10 +104,9 @@ class RootFile:
             message = f"no tree {name!r} in {self.location}; trees there: {present}"
             raise UnknownName(message, name=name)
         with reading(self.location, f"tree {name!r}"):
-            found = self._directory[name]
             if kind in _RNTUPLES:
-                return RNTupleColumns(name, found, self.location)
-            return TTreeColumns(name, found, self.location)
+                return RNTupleColumns(name, self._directory[name], self.location)
+            return TTreeColumns(name, TreeMetadata(self._directory, name), self.location)
 
     def close(self) -> None:
         self._directory.close()

@@ -104,7 +104,9 @@ def touched(edges: Integers, spans: Iterable[tuple[int, int]]) -> list[int]:
             first = int(np.searchsorted(edges, start, side="right")) - 1
             found.update(range(first, int(np.searchsorted(edges, stop, side="left"))))
     # A basket without entries is not worth reading.
-    return [number for number in sorted(found) if number + 1 < len(edges) and edges[number] < edges[number + 1]]
+    return [
+        number for number in sorted(found) if number + 1 < len(edges) and edges[number] < edges[number + 1]
+    ]
 
 
 def spread(starts: Integers, counts: Integers) -> Integers:
@@ -126,5 +128,6 @@ def offsets_of(counts: npt.NDArray[np.integer]) -> Integers:
     [0, 2, 2, 3]
     """
     offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
+    # Converted first: a sum over another type goes through small buffers.
+    np.cumsum(counts.astype(np.int64, copy=False), out=offsets[1:])
     return offsets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from servicex_server.run.read.decode import Chunk
 from servicex_server.run.read.decompress import UnknownCodec
 from servicex_server.run.read.faults import reading
 from servicex_server.run.read.form import to_type, without_hidden
+from servicex_server.run.read.metadata import TreeMetadata
 from servicex_server.run.read.rows import Rows
 
 logger = logging.getLogger(__name__)
@@ -29,31 +31,33 @@ class TTreeColumns:
     Columns of plain numbers are read here, all others by uproot. Any thread may read.
     """
 
-    def __init__(self, name: str, tree: Any, location: str, *, skip_offsets: bool = True) -> None:
+    def __init__(
+        self, name: str, metadata: TreeMetadata, location: str, *, skip_offsets: bool = True
+    ) -> None:
         """
         Args:
             skip_offsets: decompress no more of a basket than its entries. Then check sums over whole
                 baskets are not looked at, and sizes alone tell a corrupt one.
         """
         self.name = name
-        self.n_entries = int(tree.num_entries)
-        self._tree = tree
+        self.n_entries = int(metadata.tree.num_entries)
+        self._metadata = metadata
         self._location = location
         self._skip_offsets = skip_offsets
-        self._source: RangeSource = tree.file.source
+        self._source: RangeSource = metadata.tree.file.source
         self._names: tuple[str, ...] | None = None
         self._branches: dict[str, Any] = {}
         self._forms: dict[str, Any] = {}
         self._layouts: dict[int, FastBranch | None] = {}
 
     def names(self) -> Sequence[str]:
-        with self._source.lock:
+        with self._inspecting():
             if self._names is None:
-                self._names = tuple(self._tree.keys(recursive=True, full_paths=True))
+                self._names = self._metadata.names()
             return self._names
 
     def type_of(self, name: str) -> types.Type:
-        with self._source.lock:
+        with self._inspecting(name):
             branch = self._find_branch(name)
             try:
                 branch.interpretation.cache_key  # noqa: B018 (raises for what uproot cannot interpret)
@@ -65,7 +69,7 @@ class TTreeColumns:
                 return types.Unknown(str(branch.typename))
 
     def typename_of(self, name: str) -> str:
-        with self._source.lock:
+        with self._inspecting(name):
             return str(self._find_branch(name).typename)
 
     def is_fast(self, name: str) -> bool:
@@ -111,7 +115,7 @@ class TTreeColumns:
         return {name: arrays[name] for name in columns}
 
     def _empty(self, name: str) -> ak.Array:
-        with self._source.lock:
+        with self._inspecting(name):
             return ak.Array(self._form(name).length_zero_array())
 
     def _read_slowly(self, columns: Sequence[str], rows: Rows) -> Mapping[str, ak.Array]:
@@ -119,11 +123,10 @@ class TTreeColumns:
         if not columns:
             return {}
         start, stop = rows.span()
-        with self._source.lock:
+        with self._inspecting():
             branches = {name: self._find_branch(name) for name in columns}
-            with reading(self._location, f"tree {self.name!r}"):
-                leaves = [leaf for branch in branches.values() for leaf in _leaves(branch)]
-                self._source.fetch_ahead(list(_basket_ranges(leaves, start, stop)))
+            leaves = [leaf for branch in branches.values() for leaf in _leaves(branch)]
+            self._source.fetch_ahead(list(_basket_ranges(leaves, start, stop)))
             try:
                 arrays = {
                     name: self._read_branch(name, branch, start, stop) for name, branch in branches.items()
@@ -145,7 +148,7 @@ class TTreeColumns:
 
     def n_bytes(self, columns: Sequence[str]) -> int:
         """Uncompressed bytes of the columns over all entries."""
-        with self._source.lock:
+        with self._inspecting():
             return sum(int(leaf.uncompressed_bytes) for leaf in self._all_leaves(columns))
 
     def boundaries(self, columns: Sequence[str]) -> Sequence[int]:
@@ -153,7 +156,7 @@ class TTreeColumns:
 
         Where all columns end a basket, as they do at the end of each cluster; else, where the largest does.
         """
-        with self._source.lock:
+        with self._inspecting():
             leaves = self._all_leaves(columns)
             if not leaves:
                 return [0, self.n_entries]
@@ -166,29 +169,32 @@ class TTreeColumns:
     def _all_leaves(self, columns: Sequence[str]) -> list[Any]:
         return [leaf for name in columns for leaf in _leaves(self._find_branch(name))]
 
+    @contextlib.contextmanager
+    def _inspecting(self, name: str | None = None) -> Iterator[None]:
+        """Lets one thread at a time use uproot, and names what it trips over."""
+        what = f"tree {self.name!r}" if name is None else self._place(name)
+        with self._source.lock, reading(self._location, what):
+            yield
+
     def _form(self, name: str) -> Any:
         form = self._forms.get(name)
         if form is None:
-            branch = self._find_branch(name)
-            with reading(self._location, self._place(name)):
-                form = without_hidden(branch.interpretation.awkward_form(self._tree.file))
-            self._forms[name] = form
+            form = self._find_branch(name).interpretation.awkward_form(self._metadata.tree.file)
+            form = self._forms[name] = without_hidden(form)
         return form
 
     def _layout(self, name: str) -> FastBranch | None:
-        with self._source.lock:
-            branch = self._find_branch(name)
-            with reading(self._location, self._place(name)):
-                return fast_branch(branch, self._layouts)
+        with self._inspecting(name):
+            return fast_branch(self._find_branch(name), self._layouts)
 
     def _find_branch(self, name: str) -> Any:
         branch = self._branches.get(name)
         if branch is None:
-            try:
-                branch = self._branches[name] = self._tree[name]
-            except KeyError as error:
-                message = f"no branch {name!r} in tree {self.name!r}"
-                raise UnknownName(message, name=name) from error
+            with reading(self._location, self._place(name)):
+                branch = self._branches[name] = self._metadata.find(name)
+        if branch is None:
+            message = f"no branch {name!r} in tree {self.name!r}"
+            raise UnknownName(message, name=name)
         return branch
 
     def _place(self, name: str) -> str:

@@ -74,9 +74,7 @@ class ParquetWriter:
         except UnknownToEncoder:
             # One column that only pyarrow can write is enough.
             return ArrowFile(self._path, table.schema, self._options, details=self._details)
-        return EncodedFile(
-            self._path, schema, self._options, details=self._details, created_by=_created_by()
-        )
+        return EncodedFile(self._path, schema, self._options, details=self._details, created_by=_created_by())
 
     def encode(self, rows: ak.Array) -> Encoded:
         return self._begun().encode(self._named(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,8 +57,8 @@ class EncodedFile:
         else:
             del columns
             edges = [len(rows) * number // n_groups for number in range(n_groups + 1)]
-            parts = zip(edges[:-1], edges[1:], strict=True)
-            groups = [encode_group(shred(rows[a:b], self._schema), options) for a, b in parts]
+            parts = (rows[start:stop] for start, stop in itertools.pairwise(edges))
+            groups = [encode_group(shred(part, self._schema), options) for part in parts]
         return Encoded(len(rows), sum(group.n_bytes for group in groups), tuple(groups))
 
     def write(self, encoded: Encoded) -> None:

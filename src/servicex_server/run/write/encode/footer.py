@@ -66,7 +66,11 @@ def place_group(group: RowGroup, offset: int, compression: Compression, *, page_
 
 
 def encode_end(
-    schema: FileSchema, groups: Sequence[PlacedGroup], position: int, details: Mapping[str, str], created_by: str
+    schema: FileSchema,
+    groups: Sequence[PlacedGroup],
+    position: int,
+    details: Mapping[str, str],
+    created_by: str,
 ) -> bytes:
     """Everything after the last row group: page indexes, metadata, and its length.
 
@@ -76,8 +80,12 @@ def encode_end(
     """
     index = bytearray()
     # First all column indexes, then all offset indexes: so does the format's own description.
-    column_places = _append(index, position, [chunk.column_index for group in groups for chunk in group.chunks])
-    offset_places = _append(index, position, [chunk.offset_index for group in groups for chunk in group.chunks])
+    column_places = _append(
+        index, position, [chunk.column_index for group in groups for chunk in group.chunks]
+    )
+    offset_places = _append(
+        index, position, [chunk.offset_index for group in groups for chunk in group.chunks]
+    )
     places = iter(zip(column_places, offset_places, strict=True))
     encoded = [_row_group(group, number, places) for number, group in enumerate(groups)]
     pairs = [to_key_value(key.encode(), value.encode()) for key, value in details.items()]
@@ -93,9 +101,6 @@ def encode_end(
         .to_bytes()
     )
     return bytes(index) + metadata + len(metadata).to_bytes(4, "little") + MAGIC
-
-
-
 
 
 _Place = tuple[int, int]

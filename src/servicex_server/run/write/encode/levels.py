@@ -9,7 +9,9 @@ The encoding: https://github.com/apache/parquet-format/blob/master/Encodings.md#
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +72,13 @@ class Levels:
         return sum(part.nbytes for part in (self.repetition, self.definition) if part is not None)
 
     def _present(self) -> npt.NDArray[np.bool_]:
-        return np.equal(self.definition, self.max_definition)
+        return np.equal(self.definitions(), self.max_definition)
+
+    def definitions(self) -> Bytes:
+        """The definition levels, shape (n_slots,)."""
+        if self.definition is None:
+            return np.full(self.n_slots, self.max_definition, np.uint8)
+        return self.definition
 
     def option(self, valid: npt.NDArray[np.bool_] | None) -> Levels:
         """One level deeper, into an option.
@@ -120,8 +128,7 @@ class Levels:
         ends = np.cumsum(counts)
         starts = ends - counts
         definition = np.full(int(ends[-1]) if len(ends) else 0, self.max_definition + 1, np.uint8)
-        assert self.definition is not None
-        definition[starts[~present]] = self.definition[~present]
+        definition[starts[~present]] = self.definitions()[~present]
         definition[starts[present][empty]] = self.max_definition
         return self._deeper(len(definition), starts, definition)
 
@@ -178,7 +185,7 @@ class Levels:
                         break
                     edges.append((row, int(starts[row])))
         edges.append((self.n_rows, self.n_slots))
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(itertools.pairwise(edges))
 
 
 def concatenate_levels(parts: list[Levels]) -> Levels:
@@ -190,14 +197,7 @@ def concatenate_levels(parts: list[Levels]) -> Levels:
     if first.max_repetition:
         repetition = np.concatenate([part.repetition for part in parts if part.repetition is not None])
     if any(part.definition is not None for part in parts):
-        definition = np.concatenate(
-            [
-                np.full(part.n_slots, part.max_definition, np.uint8)
-                if part.definition is None
-                else part.definition
-                for part in parts
-            ]
-        )
+        definition = np.concatenate([part.definitions() for part in parts])
     return Levels(
         sum(part.n_rows for part in parts),
         sum(part.n_slots for part in parts),
@@ -209,10 +209,12 @@ def concatenate_levels(parts: list[Levels]) -> Levels:
 
 
 def _encode(levels: Bytes | None, length: int, highest: int, *, at: int) -> bytes:
-    """Levels in the format's hybrid of runs and packed bits; `at` is the level of all if there is no array."""
-    if not highest:
-        return b""
-    if not length:
+    """Levels in the format's mixture of runs and packed bits.
+
+    Args:
+        at: the level of all, if there is no array.
+    """
+    if not (highest and length):
         return b""
     width = highest.bit_length()
     if levels is None:
@@ -232,23 +234,27 @@ def encode_run(value: int, length: int, width: int) -> bytes:
     return to_varint(length << 1) + value.to_bytes((width + 7) // 8, "little")
 
 
-def encode_packed(values: Bytes, width: int) -> bytes:
-    """Values of `width` bits each (1 to 8), the lowest bits first, filled up to a multiple of eight values.
+def encode_packed(values: npt.NDArray[Any], width: int) -> bytes:
+    """Values of `width` bits each, the lowest bits first, filled up to a multiple of eight values.
+
+    Args:
+        width: 1 to 8 for bytes, 16 for uint16.
 
     >>> encode_packed(np.arange(8, dtype=np.uint8), 3).hex()
     '0388c6fa'
     """
     n_groups = (len(values) + 7) // 8
-    return to_varint(n_groups << 1 | 1) + _pack(values, n_groups, width).tobytes()
-
-
-def _pack(values: Bytes, n_groups: int, width: int) -> Bytes:
+    head = to_varint(n_groups << 1 | 1)
     if width == 1:
-        return np.packbits(values, bitorder="little")
+        return head + np.packbits(values, bitorder="little").tobytes()
     if len(values) % 8:
-        values = np.concatenate([values, np.zeros(8 * n_groups - len(values), np.uint8)])
-    if width == 8:
-        return values
+        values = np.concatenate([values, np.zeros(8 * n_groups - len(values), values.dtype)])
+    if width == 8 * values.itemsize:
+        return head + values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    return head + _pack(values, n_groups, width).tobytes()
+
+
+def _pack(values: npt.NDArray[Any], n_groups: int, width: int) -> Bytes:
     if width in (2, 4):
         # Two or four values make a byte.
         columns = values.reshape(-1, 8 // width)

@@ -18,10 +18,11 @@ class ParquetOptions:
     Attributes:
         compression: codec of the pages.
         level: of the codec; None takes its default. Only gzip (1 to 12) and zstd (1 to 22) have levels.
-        split_floats: whether floats are split into streams of first, second, … bytes. That compresses
-            faster and to less, and most readers know it.
+        split_floats: whether floats are split into streams of first, second, … bytes. That makes files
+            of full floats smaller, but Spark up to 4.0 cannot read them (in its fast, vectorized reader).
         split_integers: the same for integers; part of the format since 2024 only.
-        dictionary: whether columns of few different values are numbered by a dictionary.
+        dictionary: whether columns of few different values are numbered by a dictionary; rounded floats,
+            as experiments store them, are few.
         page_index: whether the footer holds the bounds and the place of each page.
         page_values: about how many values a page holds.
         group_bytes: bytes of values in memory up to which chunks are gathered into one row group.
@@ -32,7 +33,7 @@ class ParquetOptions:
 
     compression: Compression = "zstd"
     level: int | None = None
-    split_floats: bool = True
+    split_floats: bool = False
     split_integers: bool = False
     dictionary: bool = True
     page_index: bool = False

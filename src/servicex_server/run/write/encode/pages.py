@@ -13,24 +13,20 @@ import numpy as np
 
 from servicex_server.errors import FormatError
 from servicex_server.run.write.encode.codec import Buffer, compressor
+from servicex_server.run.write.encode.dictionary import Dictionary, find_dictionary
 from servicex_server.run.write.encode.levels import PageLevels
 from servicex_server.run.write.encode.options import ParquetOptions
 from servicex_server.run.write.encode.schema import LeafNode
 from servicex_server.run.write.encode.shred import Column, Text
 from servicex_server.run.write.encode.statistics import Bounds, find_bounds, join_bounds, to_statistics
 from servicex_server.run.write.encode.thrift import Struct
-from servicex_server.run.write.encode.values import (
-    Dictionary,
-    Encoding,
-    choose_encoding,
-    encode_plain,
-    encode_values,
-    find_dictionary,
-)
+from servicex_server.run.write.encode.values import Encoding, choose_encoding, encode_plain, encode_values
 
-_MOST_BYTES = 2**31 - 1
+MOST_BYTES = 2**31 - 1
+"""The format has 32 bits for the length of a page."""
+
 _DICTIONARY_PAGE, _DATA_PAGE_V2 = 2, 3
-_TEXT_BYTES = 4 * 1024 * 1024
+TEXT_BYTES = 4 * 1024 * 1024
 """Bytes of text that a page should have at most."""
 
 
@@ -125,10 +121,17 @@ def encode_group(columns: Sequence[Column], options: ParquetOptions) -> RowGroup
 
 def _encode_chunk(column: Column, options: ParquetOptions) -> ColumnChunk:
     leaf = column.leaf
-    dictionary = find_dictionary(leaf, column.values) if options.dictionary else None
-    encoding = choose_encoding(leaf, options) if dictionary is None else Encoding.RLE_DICTIONARY
+    encoding = choose_encoding(leaf, options)
+    dictionary = None
+    if options.dictionary:
+        # Where bytes can be split, a large dictionary takes longer and makes nothing smaller.
+        most_entries = 256 if encoding is Encoding.BYTE_STREAM_SPLIT else 65536
+        dictionary = find_dictionary(leaf, column.values, most_entries)
+    if dictionary is not None:
+        encoding = Encoding.RLE_DICTIONARY
     pages = tuple(
-        _encode_page(column, dictionary, encoding, levels, options) for levels in _page_levels(column, options)
+        _encode_page(column, dictionary, encoding, levels, options)
+        for levels in _page_levels(column, options)
     )
     if dictionary is None:
         return ColumnChunk(leaf, (), 0, 0, pages, encoding)
@@ -139,8 +142,8 @@ def _encode_chunk(column: Column, options: ParquetOptions) -> ColumnChunk:
 
 def _page_levels(column: Column, options: ParquetOptions) -> tuple[PageLevels, ...]:
     most_slots = options.page_values
-    if isinstance(column.values, Text) and column.values.nbytes > _TEXT_BYTES:
-        share = _TEXT_BYTES / column.values.nbytes
+    if isinstance(column.values, Text) and column.values.nbytes > TEXT_BYTES:
+        share = TEXT_BYTES / column.values.nbytes
         most_slots = max(1, min(most_slots, int(share * column.levels.n_slots)))
     return column.levels.pages(most_slots)
 
@@ -206,6 +209,6 @@ def _encode_dictionary(
 
 
 def _check_size(leaf: LeafNode, n_bytes: int) -> None:
-    if n_bytes > _MOST_BYTES:
+    if n_bytes > MOST_BYTES:
         message = f"column {leaf.name}: one row takes {n_bytes} bytes; a page of Parquet holds at most 2 GiB"
         raise FormatError(message)

@@ -139,17 +139,19 @@ def read_schema(table: pa.Table, form: Any) -> FileSchema:
     """
     footer = _footer(table)
     elements = iter([_values(element) for element in footer[2][0]])
-    root = next(elements)
-    columns = form.contents if form.is_record else [form]
-    if root.get(5, 0) != len(columns):
-        message = f"{root.get(5, 0)} fields in the schema, {len(columns)} in the form"
+    next(elements)  # the root, of which all is known
+    if form.is_option and form.content.is_record:
+        # Of rows that may be missing awkward makes columns of their fields all the same.
+        message = f"rows of type {form.type}"
         raise UnknownToEncoder(message)
+    is_table = isinstance(form, ak.forms.RecordForm) and not form.is_tuple
+    columns = form.contents if is_table else [form]
     contents = [_node(column, elements, (), 0) for column in columns]
-    names = tuple(form.fields) if form.is_record else ("",)
+    names = tuple(form.fields) if is_table else ("",)
     pairs = footer[5][0] if 5 in footer else []
     return FileSchema(
         RecordNode(False, names, tuple(contents)),
-        not form.is_record,
+        not is_table,
         footer[2][1],
         tuple(_encode_pair(pair) for pair in pairs),
         footer[7][1],
@@ -212,7 +214,7 @@ def _node(form: Any, elements: Iterator[dict[int, Any]], path: tuple[str, ...], 
     return _leaf(form, element, path, is_optional)
 
 
-def _leaf(form: Any, element: dict[int, Any], path: tuple[str, ...], is_optional: bool) -> LeafNode:  # noqa: FBT001
+def _leaf(form: Any, element: dict[int, Any], path: tuple[str, ...], is_optional: bool) -> LeafNode:
     array = form.parameter("__array__")
     match form:
         case ak.forms.EmptyForm() if is_optional and element.get(1) == Physical.INT32:

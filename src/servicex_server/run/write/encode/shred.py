@@ -92,7 +92,9 @@ def concatenate(chunks: Sequence[Sequence[Column]]) -> list[Column]:
         key = tuple(id(part.levels) for part in parts)
         if key not in joined:
             joined[key] = concatenate_levels([part.levels for part in parts])
-        columns.append(Column(parts[0].leaf, joined[key], _concatenate_values([part.values for part in parts])))
+        columns.append(
+            Column(parts[0].leaf, joined[key], _concatenate_values([part.values for part in parts]))
+        )
     return columns
 
 
@@ -103,7 +105,7 @@ def _concatenate_values(parts: Sequence[Values]) -> Values:
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return Text(offsets, np.concatenate([text.data for text in texts]))
-    return np.concatenate(parts)
+    return np.concatenate([part for part in parts if not isinstance(part, Text)])
 
 
 class _Shredder:
@@ -155,7 +157,7 @@ class _Shredder:
             size = layout.size
             if node.size not in (None, size):
                 raise _misfit(node, layout)
-            key = (id(levels), "regular", size)
+            key: tuple[object, ...] = (id(levels), "regular", size)
             if key not in self._deeper:
                 offsets = np.arange(layout.length + 1, dtype=np.int64) * size
                 self._deeper[key] = levels.lists(offsets), None

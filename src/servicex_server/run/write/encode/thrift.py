@@ -98,7 +98,7 @@ class Struct:
         self._out += to_zigzag(value)
         return self
 
-    def boolean(self, field: int, value: bool) -> Self:  # noqa: FBT001 (the value of a field)
+    def boolean(self, field: int, value: bool) -> Self:
         self._begin(field, Kind.TRUE if value else Kind.FALSE)
         return self
 
