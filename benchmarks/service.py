@@ -1,4 +1,5 @@
-"""Measure the service around the engine: `make bench-service` prints a table and writes .cache/bench/service.json.
+"""Measure the service around the engine: `make bench-service` prints a table and writes
+.cache/bench/service.json.
 
 Time to ready, submit to Complete for one small file, submits per second, memory of the idle process tree by
 role, and the wall time of the official client's `deliver()` for one small file.

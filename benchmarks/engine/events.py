@@ -29,7 +29,14 @@ _FLAT_FLOATS = {
     "Pileup_nTrueInt": (25.0, "falling"),
     "puWeight": (0.2, "normal"),
 }
-_FLAGS = ("goodVertices", "HBHENoiseFilter", "eeBadScFilter", "BadPFMuonFilter", "ecalBadCalibFilter", "METFilters")
+_FLAGS = (
+    "goodVertices",
+    "HBHENoiseFilter",
+    "eeBadScFilter",
+    "BadPFMuonFilter",
+    "ecalBadCalibFilter",
+    "METFilters",
+)
 _TRIGGERS = {
     "IsoMu24": 0.12,
     "IsoMu27": 0.1,
@@ -93,7 +100,9 @@ COLLECTIONS = (
     ),
     Collection(
         "GenPart", 22.0, 0.5, 20.0, 6.0,
-        integers=(("pdgId", -25, 26), ("status", 1, 72), ("statusFlags", 0, 16384), ("genPartIdxMother", -1, 20)),
+        integers=(
+            ("pdgId", -25, 26), ("status", 1, 72), ("statusFlags", 0, 16384), ("genPartIdxMother", -1, 20),
+        ),
     ),
     Collection("FatJet", 0.25, 170.0, 120.0, 2.5, ("msoftdrop", "tau1", "tau2", "tau3")),
     Collection("Tau", 0.5, 18.0, 20.0, 2.3, integers=(("charge", 0, 2), ("decayMode", 0, 12))),

@@ -66,5 +66,7 @@ def _masses(branches: dict[str, Branch]) -> npt.NDArray[np.float64]:
         np.stack([branches[f"Muon_{name}"].values[starts + which].astype(np.float64) for which in (0, 1)])
         for name in ("pt", "eta", "phi", "charge")
     )
-    mass = np.sqrt(2 * pt[0] * pt[1] * (np.cosh(eta[0] - eta[1]) - np.cos(phi[0] - phi[1])))
-    return mass[charge[0] != charge[1]]
+    angles = np.cosh(eta[0] - eta[1]) - np.cos(phi[0] - phi[1])
+    is_opposite = charge[0] != charge[1]
+    masses: npt.NDArray[np.float64] = np.sqrt(2 * pt[0] * pt[1] * angles)[is_opposite]
+    return masses

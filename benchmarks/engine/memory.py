@@ -35,7 +35,9 @@ class Peak:
     problem: str | None = None
 
 
-def measure_peaks(methods: Sequence[str], query: Query, files: Sequence[Input], folder: Path) -> list[Peak]:
+def measure_peaks(
+    methods: Sequence[str], query: Query, files: Sequence[Input], outputs: Path, *, logs: Path
+) -> list[Peak]:
     """The peaks for files in ascending size; the floor has none, since it holds its rows beforehand."""
     peaks: list[Peak] = []
     for method in methods:
@@ -43,34 +45,38 @@ def measure_peaks(methods: Sequence[str], query: Query, files: Sequence[Input], 
             continue
         before: Peak | None = None
         for source in files:
-            before = _measure(method, query, source, folder, before)
+            problem = None if before is None else before.problem or _find_excess(before, source)
+            before = (
+                _measure(method, query, source, outputs, logs)
+                if problem is None
+                else _skip(method, source, problem)
+            )
             peaks.append(before)
     return peaks
 
 
-def _measure(method: str, query: Query, source: Input, folder: Path, before: Peak | None) -> Peak:
-    size = source.path.stat().st_size
-    if before is not None:
-        problem = before.problem or _find_excess(before, size)
-        if problem:
-            return Peak(method, source.n_events, size, None, problem)
+def _measure(method: str, query: Query, source: Input, outputs: Path, logs: Path) -> Peak:
     warm(source.path)
     task = Task(query, source.path, TREE)
-    output = folder / f"peak{METHODS[method].extension}"
+    output = outputs / f"peak{METHODS[method].extension}"
     try:
-        with MethodProcess(method, folder / f"{method}.log") as process:
+        with MethodProcess(method, logs / f"{method}.log") as process:
             process.prepare(task)
             process.answer(task, output)
-            return Peak(method, source.n_events, size, process.peak_bytes())
+            return Peak(method, source.n_events, source.path.stat().st_size, process.peak_bytes())
     except MethodFailed as error:
-        return Peak(method, source.n_events, size, None, str(error))
+        return _skip(method, source, str(error))
     finally:
         output.unlink(missing_ok=True)
 
 
-def _find_excess(before: Peak, size: int) -> str | None:
+def _skip(method: str, source: Input, problem: str) -> Peak:
+    return Peak(method, source.n_events, source.path.stat().st_size, None, problem)
+
+
+def _find_excess(before: Peak, source: Input) -> str | None:
     """Why a larger file should not be tried: the peak might grow as the file does."""
-    likely = (before.peak_bytes or 0) * size / before.input_bytes
+    likely = (before.peak_bytes or 0) * source.path.stat().st_size / before.input_bytes
     free = psutil.virtual_memory().available
     if likely <= MOST_OF_FREE * free:
         return None

@@ -46,7 +46,7 @@ class _Failure:
     text: str
 
 
-class MethodFailed(Exception):  # noqa: N818 (named after what is wrong, as in the package)
+class MethodFailed(Exception):
     """The method could not do what it was asked; says why in one line."""
 
 
@@ -159,7 +159,8 @@ def _obey(method: Method, request: _Request) -> object:
     try:
         match request:
             case _Request("prepare", Task() as task):
-                return method.prepare(task)
+                method.prepare(task)
+                return None
             case _Request("answer", Task() as task, Path() as output):
                 return _time(method, task, output)
             case _:

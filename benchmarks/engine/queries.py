@@ -73,9 +73,7 @@ _MASS = (
     "(np.cosh(m.First().eta - m.Last().eta) - np.cos(m.First().phi - m.Last().phi)))"
 )
 # Functions that take many columns to one: uproot-raw cannot ask for the first muon of events without any.
-_RAW_MASS = (
-    "sqrt(2*prod(Muon_pt)*(cosh(max(Muon_eta) - min(Muon_eta)) - cos(max(Muon_phi) - min(Muon_phi))))"
-)
+_RAW_MASS = "sqrt(2*prod(Muon_pt)*(cosh(max(Muon_eta) - min(Muon_eta)) - cos(max(Muon_phi) - min(Muon_phi))))"
 
 QUERIES = (
     Query(

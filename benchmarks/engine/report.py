@@ -17,8 +17,18 @@ from benchmarks.engine.methods.table import METHODS
 from benchmarks.engine.timing import Measurement, of
 from benchmarks.engine.wide import FixedCost
 
-_PACKAGES = ("uproot", "awkward", "pyarrow", "func-adl-uproot", "coffea", "root", "numpy", "cramjam", "zstandard")
-_NONE = "–"
+_PACKAGES = (
+    "uproot",
+    "awkward",
+    "pyarrow",
+    "func-adl-uproot",
+    "coffea",
+    "root",
+    "numpy",
+    "cramjam",
+    "zstandard",
+)
+_NONE = "—"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +144,8 @@ class Report:
         yield "\nRatios of medians; the mean of a codec is the geometric one\n"
         yield from _table_head(["codec", "query", *(ratio.title for ratio in ratios)])
         for codec, queries in self._files().items():
-            columns = []
-            for ratio in ratios:
-                columns.append([ratio.of(dict(of(self.measurements, codec, query))) for query in queries])
+            cells = [dict(of(self.measurements, codec, query)) for query in queries]
+            columns = [[ratio.of(cell) for cell in cells] for ratio in ratios]
             for number, query in enumerate(queries):
                 yield _row([codec, query, *(_show_ratio(column[number]) for column in columns)])
             means = [_show_ratio(geometric_mean(column)) for column in columns]
@@ -156,7 +165,15 @@ class Report:
         if not self.fixed_costs:
             return
         yield "\nFixed cost of a file with many branches, ms wall / CPU (medians, warm process)\n"
-        heads = ["file", "branches", "events", "ours", "official query", "official, written", "query ÷ ours (wall)"]
+        heads = [
+            "file",
+            "branches",
+            "events",
+            "ours",
+            "official query",
+            "official, written",
+            "query ÷ ours (wall)",
+        ]
         yield from _table_head(heads)
         for cost in self.fixed_costs:
             seconds = (cost.ours_s, cost.official_query_s, cost.official_s)
@@ -182,7 +199,7 @@ class Report:
 
 
 def geometric_mean(values: Any) -> float | None:
-    """The mean of those that are there; None if one is missing, since means over different queries mislead."""
+    """The mean; None if a value is missing, since means over different queries mislead."""
     found = list(values)
     if not found or any(value is None for value in found):
         return None

@@ -48,11 +48,17 @@ class Measurement:
 
 
 class Stable:
-    """The processes of the methods, made anew when one has died."""
+    """The processes of the methods, made anew when one has died.
 
-    def __init__(self, methods: Sequence[str], folder: Path) -> None:
+    Args:
+        outputs: folder for results.
+        logs: folder for what the methods print.
+    """
+
+    def __init__(self, methods: Sequence[str], outputs: Path, *, logs: Path) -> None:
         self.methods = tuple(methods)
-        self._folder = folder
+        self._outputs = outputs
+        self._logs = logs
         self._processes: dict[str, MethodProcess] = {}
 
     def process(self, method: str) -> MethodProcess:
@@ -65,12 +71,12 @@ class Stable:
         if found is None or not found.is_alive():
             if found is not None:
                 found.close()
-            found = self._processes[method] = MethodProcess(method, self._folder / f"{method}.log")
+            found = self._processes[method] = MethodProcess(method, self._logs / f"{method}.log")
         return found
 
     def output(self, method: str) -> Path:
         """Where a method's result goes."""
-        return self._folder / f"{method}{METHODS[method].extension}"
+        return self._outputs / f"{method}{METHODS[method].extension}"
 
     def close(self) -> None:
         for process in self._processes.values():

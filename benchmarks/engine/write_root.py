@@ -1,7 +1,8 @@
-"""Writes the events with ROOT: a TTree with counter branches, and an RNTuple made of it by ROOT's importer."""
+"""Writes the events with ROOT: a TTree with counter branches, and an RNTuple that is imported from it."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,11 @@ public:
 
 def load_root() -> Any:
     """The module ROOT, without its start-up text and its graphics."""
-    import ROOT  # noqa: PLC0415 (installed beside the peers only)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that its wheel is an early one
+        import ROOT  # noqa: PLC0415 (installed beside the peers only)
 
-    ROOT.gROOT.SetBatch(True)  # noqa: FBT003 (ROOT's)
+    ROOT.gROOT.SetBatch(True)
     return ROOT
 
 
@@ -116,5 +119,5 @@ def write_ntuple(path: Path, name: str, tree: Path, compression: int) -> None:
     options = importer.GetWriteOptions()
     options.SetCompression(compression)
     importer.SetWriteOptions(options)
-    importer.SetIsQuiet(True)  # noqa: FBT003 (ROOT's)
+    importer.SetIsQuiet(True)
     importer.Import()

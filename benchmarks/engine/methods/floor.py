@@ -185,7 +185,7 @@ def _share_offsets(rows: ak.Array) -> ak.Array:
 def _with_offsets_of(layout: Any, known: list[ak.index.Index]) -> Any:
     if not layout.is_list:
         return layout
-    layout = layout.to_ListOffsetArray64(True)  # noqa: FBT003 (awkward's)
+    layout = layout.to_ListOffsetArray64(start_at_zero=True)
     offsets = next((item for item in known if np.array_equal(item.data, layout.offsets.data)), None)
     if offsets is None:
         offsets = layout.offsets

@@ -18,52 +18,57 @@ using ROOT::RVecF;
 using ROOT::RVecI;
 using Columns = std::vector<std::string>;
 
+struct Names {
+   std::string tree, input, output;
+   ROOT::RDataFrame open() const { return ROOT::RDataFrame(tree, input); }
+};
+
 template <typename Frame>
-void save(Frame frame, const std::string &tree, const std::string &output, const Columns &columns)
+void save(Frame frame, const Names &names, const Columns &columns)
 {
    ROOT::RDF::RSnapshotOptions options;
    options.fOutputFormat = ROOT::RDF::ESnapshotOutputFormat::kTTree;
    options.fCompressionAlgorithm = ROOT::RCompressionSetting::EAlgorithm::kZSTD;
    options.fCompressionLevel = 1;  // codec and level of our Parquet
-   frame.Snapshot(tree, output, columns, options);
+   frame.Snapshot(names.tree, names.output, columns, options);
 }
 
-void take(const std::string &tree, const std::string &input, const std::string &output, const Columns &columns)
+void take(const Names &names, const Columns &columns)
 {
-   save(ROOT::RDataFrame(tree, input), tree, output, columns);
+   save(names.open(), names, columns);
 }
 
-void leadingMuon(const std::string &tree, const std::string &input, const std::string &output, const Columns &columns)
+void leadingMuon(const Names &names, const Columns &columns)
 {
    auto passes = [](const RVecF &pt) { return pt.size() >= 2 && pt[0] > 25.f; };
-   save(ROOT::RDataFrame(tree, input).Filter(passes, {"Muon_pt"}), tree, output, columns);
+   save(names.open().Filter(passes, {"Muon_pt"}), names, columns);
 }
 
-void centralJets(const std::string &tree, const std::string &input, const std::string &output, const Columns &columns)
+void centralJets(const Names &names, const Columns &columns)
 {
    auto isCentral = [](const RVecF &pt, const RVecF &eta) { return RVecI(pt > 30.f && abs(eta) < 2.4f); };
    auto keepFloats = [](const RVecF &values, const RVecI &kept) { return RVecF(values[kept]); };
    auto keepIntegers = [](const RVecI &values, const RVecI &kept) { return RVecI(values[kept]); };
-   ROOT::RDF::RNode frame = ROOT::RDataFrame(tree, input).Define("isCentral", isCentral, {"Jet_pt", "Jet_eta"});
+   ROOT::RDF::RNode frame = names.open().Define("isCentral", isCentral, {"Jet_pt", "Jet_eta"});
    for (const auto &column : columns) {
       if (column == "Jet_jetId")
          frame = frame.Redefine(column, keepIntegers, {column, "isCentral"});
       else
          frame = frame.Redefine(column, keepFloats, {column, "isCentral"});
    }
-   save(frame, tree, output, columns);
+   save(frame, names, columns);
 }
 
-void dimuonMass(const std::string &tree, const std::string &input, const std::string &output, const Columns &columns)
+void dimuonMass(const Names &names, const Columns &columns)
 {
    auto isOpposite = [](const RVecI &charge) { return charge.size() == 2 && charge[0] != charge[1]; };
    auto mass = [](const RVecF &pt, const RVecF &eta, const RVecF &phi) {
       return std::sqrt(2 * pt[0] * pt[1] * (std::cosh(eta[0] - eta[1]) - std::cos(phi[0] - phi[1])));
    };
-   auto frame = ROOT::RDataFrame(tree, input)
+   auto frame = names.open()
                    .Filter(isOpposite, {"Muon_charge"})
                    .Define("mass", mass, {"Muon_pt", "Muon_eta", "Muon_phi"});
-   save(frame, tree, output, columns);
+   save(frame, names, columns);
 }
 }  // namespace bench
 """
@@ -89,4 +94,5 @@ class RDataFrame:
 
     def answer(self, task: Task, output: Path) -> None:
         function = getattr(self._root.bench, _FUNCTIONS.get(task.query.name, "take"))
-        function(task.tree, str(task.path), str(output), list(task.query.columns))
+        names = self._root.bench.Names(task.tree, str(task.path), str(output))
+        function(names, list(task.query.columns))
