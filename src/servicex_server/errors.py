@@ -9,6 +9,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     │   │   ├── QuerySyntaxError    it does not parse; carries the place in the text
     │   │   ├── UnsupportedQuery    it parses, but we do not (yet) execute it
     │   │   ├── UnknownName         a tree or branch that the file lacks; carries near names
+    │   │   │   └── UnknownTree     none of the trees it names
     │   │   └── QueryTypeError      names exist, but the operation does not fit their types
     │   ├── UnknownCodegen          no such code generator here
     │   ├── SourceRefused           an input this server may not read (root, private address, scheme)
@@ -78,6 +79,10 @@ class UnknownName(QueryError):
         super().__init__(message)
         self.name = name
         self.nearest = nearest
+
+
+class UnknownTree(UnknownName):
+    """The file has none of the trees that the query names."""
 
 
 class QueryTypeError(QueryError):

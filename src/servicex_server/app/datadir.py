@@ -127,6 +127,26 @@ class DataDir:
         content = {"api_endpoints": [endpoint], "default_endpoint": "servicex"}
         _write_private(self.client_config, yaml.safe_dump(content, sort_keys=False))
 
+    def change_client_token(self, token: str | None) -> None:
+        """Puts another token, or none, into the client's file, if there is one that we wrote."""
+        url = self._read_endpoint().get("endpoint")
+        if url is not None:
+            self.write_client_config(url, token)
+
+    def read_client_token(self) -> str | None:
+        """The token that the client's file carries, if any."""
+        return self._read_endpoint().get("token")
+
+    def _read_endpoint(self) -> dict[str, str]:
+        """The texts of the one endpoint in the client's file; none if the file is missing or not ours."""
+        try:
+            (endpoint,) = yaml.safe_load(self.client_config.read_text())["api_endpoints"]
+        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+            return {}
+        if not isinstance(endpoint, dict):
+            return {}
+        return {str(key): value for key, value in endpoint.items() if isinstance(value, str)}
+
     def write_url(self, url: str) -> None:
         _write_private(self.path / "server.json", json.dumps({"url": url, "pid": os.getpid()}))
 

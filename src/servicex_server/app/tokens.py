@@ -23,17 +23,18 @@ def issue(settings: Settings, name: str, *, is_admin: bool) -> tuple[str, str | 
 
     async def replace(db: Database) -> str:
         is_owners = await _is_owner(db, data, name)
-        token = await principal.create_token(db, name, is_admin=is_admin)
+        token = await principal.create_token(db, name, is_admin=is_admin or is_owners)
         if is_owners:
-            # Or the next start would bring the older one back.
+            # Or the next start would bring the older one back, and their client would go on with it.
             data.write_token(token)
+            data.change_client_token(token)
         return token
 
     return _with_database(settings, replace), data.read_url()
 
 
 def revoke(settings: Settings, name: str) -> None:
-    """Makes the token of `name` stop working.
+    """Makes the token of `name` stop working; the owner gets another at the next start.
 
     Raises:
         NotFound: nobody of that name has a token.
@@ -43,6 +44,7 @@ def revoke(settings: Settings, name: str) -> None:
     async def remove(db: Database) -> bool:
         if await _is_owner(db, data, name):
             data.forget_token()
+            data.change_client_token(None)
         return await principal.revoke_token(db, name)
 
     if not _with_database(settings, remove):
@@ -70,9 +72,11 @@ async def ensure_owner_token(db: Database, data: DataDir) -> str:
 
 
 async def _is_owner(db: Database, data: DataDir, name: str) -> bool:
-    """Whether the token kept in the data folder is that of `name`."""
+    """Whether the token kept in the data folder is that of `name`, or would be after the next start."""
     known = data.read_token()
-    owner = None if known is None else await principal.find_principal(db, known)
+    if known is None:
+        return name == owner_name()
+    owner = await principal.find_principal(db, known)
     return owner is not None and owner.name == name
 
 

@@ -46,6 +46,7 @@ from servicex_server.plan.plan import (
     columns_in,
 )
 from servicex_server.plan.schema import FileSchema, TreeSchema
+from servicex_server.plan.tree import find_tree, unknown_tree
 from servicex_server.plan.typed import FULL, Builder, Item, Typed
 from servicex_server.plan.types import (
     Bool,
@@ -129,7 +130,7 @@ def _bind_expression(query: ExpressionQuery, schema: FileSchema) -> BoundOutput:
     if query.tree is not None:
         tree = find_tree(query.tree, schema)
         if tree is None:
-            raise _unknown_tree(query.tree, names)
+            raise unknown_tree((query.tree,), schema)
     elif names:
         tree = names[0]
     else:
@@ -146,26 +147,9 @@ def _bind_arrays(query: ArraysQuery, schema: FileSchema, missing: dict[str, None
             output = _TreeBinder(schema.tree(tree)).arrays(query, output_tree)
             yield replace(output, treename_column=TREENAME_COLUMN)
         elif query.fail_on_missing_trees:
-            raise _unknown_tree(wanted, schema.tree_names())
+            raise unknown_tree((wanted,), schema)
         else:
             missing[wanted] = None
-
-
-def find_tree(wanted: str, schema: FileSchema) -> str | None:
-    """The tree's name in the file; cycle numbers and a leading slash do not count."""
-    names = schema.tree_names()
-    if wanted in names:
-        return wanted
-    bare = wanted.partition(";")[0].strip("/")
-    return next((name for name in names if name.partition(";")[0].strip("/") == bare), None)
-
-
-def _unknown_tree(wanted: str, names: Iterable[str]) -> UnknownName:
-    names = tuple(names)
-    near = pattern.nearest(wanted, names) or names[:5]
-    hint = f"; its trees: {', '.join(near)}" if near else "; it holds no tree"
-    message = f"no tree '{wanted}' in the file{hint}"
-    return UnknownName(message, name=wanted, nearest=near)
 
 
 class _TreeBinder:
@@ -404,8 +388,9 @@ class _TreeBinder:
             return self._column(name)
         if path in self._aliases:
             return self._settle(self._alias(path))
-        near = pattern.nearest(path, (*self._by_path, *self._aliases))
-        hint = f"; nearest: {', '.join(near)}" if near else ""
+        known = (*self._by_path, *self._aliases)
+        near = pattern.nearest(path, known) or pattern.nearest(path, known, cutoff=pattern.FARTHER)
+        hint = f"; nearest: {', '.join(near)}" if near else f"; none of its {len(known):,} is like it"
         position = None if origin is None else origin.position
         place = "" if position is None else f" (at character {position + 1} of the query)"
         message = f"no branch '{path}' in tree '{self._tree.name}'{hint}{place}"

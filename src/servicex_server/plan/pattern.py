@@ -18,14 +18,23 @@ _REGEX = re.compile(r"/(.*)/([a-zA-Z]*)", re.DOTALL)
 _GLOB_CHARACTERS = frozenset("*?[")
 
 
-def nearest(name: str, candidates: Iterable[str], *, limit: int = 5) -> tuple[str, ...]:
-    """Up to `limit` candidates that look like `name`, best first."""
+NEAR = 0.6
+FARTHER = 0.4
+"""For short names, of which one wrong letter is much: HTT is this like LHE_HT."""
+
+
+def nearest(name: str, candidates: Iterable[str], *, limit: int = 5, cutoff: float = NEAR) -> tuple[str, ...]:
+    """Up to `limit` candidates that look like `name`, best first.
+
+    Args:
+        cutoff: the least similarity, between 0 for any name and 1 for the same, as of `difflib`.
+    """
     by_folded: dict[str, str] = {}
     for candidate in candidates:
         by_folded.setdefault(candidate.casefold(), candidate)
         if len(by_folded) >= MAX_CANDIDATES:
             break
-    found = difflib.get_close_matches(name.casefold()[:200], by_folded, n=limit, cutoff=0.6)
+    found = difflib.get_close_matches(name.casefold()[:200], by_folded, n=limit, cutoff=cutoff)
     return tuple(by_folded[folded] for folded in found)
 
 

@@ -24,6 +24,7 @@ from servicex_server.errors import (
     SourceRefused,
     SourceUnavailable,
     TransformError,
+    UnknownTree,
 )
 from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
@@ -41,6 +42,7 @@ from servicex_server.model.unit import (
 from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
 from servicex_server.plan.plan import BoundOutput, BoundPlan, Plan
+from servicex_server.plan.tree import require_some_tree
 from servicex_server.run.read.chunk import CHUNK_BYTES
 from servicex_server.run.read.root import RootFile
 from servicex_server.run.sandbox.limits import SandboxLimits
@@ -351,42 +353,57 @@ def preflight_unit(
         if plan.script is not None:
             # What it needs shows only when it runs.
             return PreflightDone(unit.request_id)
-        for replicas in unit.files[:_PREFLIGHT_FILES]:
-            verdict = _try_file(plan, replicas, unit.result_format, policy, limits)
-            if verdict is _FITS:
-                return PreflightDone(unit.request_id)
-            rejection = rejection or verdict
+        rejection = _reject(plan, unit.files[:_PREFLIGHT_FILES], unit.result_format, policy, limits)
     except InvalidRequest as error:
         rejection = error.message
     except Exception:
         # A defect here must not keep a request from its files: each will tell its own reason.
         log.exception("preflight failed unexpectedly")
-        rejection = None
     return PreflightDone(unit.request_id, rejection)
 
 
-_FITS = ""
+def _reject(
+    plan: Plan,
+    files: Sequence[Sequence[str]],
+    result_format: ResultFormat,
+    policy: SourcePolicy,
+    limits: SourceLimits | None,
+) -> str | None:
+    """Why the query fits none of the files that can be read; None if it fits one, or none can be read."""
+    faults: list[InvalidRequest] = []
+    for replicas in files:
+        try:
+            if _fits(plan, replicas, result_format, policy, limits):
+                return None
+        except (QueryError, FormatError) as fault:
+            faults.append(fault)
+    # A file without the tree may be of another kind; what one with the tree lacks is to the point.
+    faults.sort(key=lambda fault: isinstance(fault, UnknownTree))
+    return faults[0].message if faults else None
 
 
-def _try_file(
+def _fits(
     plan: Plan,
     replicas: Sequence[str],
     result_format: ResultFormat,
     policy: SourcePolicy,
     limits: SourceLimits | None,
-) -> str | None:
-    """Why the query does not fit the file; `_FITS` if it does, None if no replica can be read."""
+) -> bool:
+    """Whether a replica can be read.
+
+    Raises:
+        QueryError, FormatError: it can, and the query does not fit it.
+    """
     for replica in replicas:
         try:
             with RootFile(open_source(replica, policy, limits)) as file:
-                check_bound(bind(plan, file), file, result_format)
-        except (QueryError, FormatError) as error:
-            return error.message
+                bound = bind(plan, file)
+                require_some_tree(bound, file)
+                check_bound(bound, file, result_format)
+                return True
         except (TransformError, SourceRefused) as error:
             log.info("preflight cannot read a replica: %s", error.message)
-        else:
-            return _FITS
-    return None
+    return False
 
 
 def check_bound(bound: BoundPlan, file: RootFile, result_format: ResultFormat) -> None:

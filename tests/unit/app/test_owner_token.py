@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import yaml
 
 from servicex_server.app import tokens
 from servicex_server.app.datadir import DataDir
@@ -75,12 +76,49 @@ def test_a_token_that_was_replaced_stays_replaced(
 ) -> None:
     monkeypatch.setenv("LOGNAME", "marie")
     leaked = start(settings)
-    fresh, _ = tokens.issue(settings, "marie", is_admin=True)
+    fresh, _ = tokens.issue(settings, "marie", is_admin=False)
     assert start(settings) == fresh
+    assert holder(settings, fresh) == Principal("marie", is_admin=True), "the owner stays in charge"
     assert holder(settings, leaked) is None
     tokens.revoke(settings, "marie")
     assert start(settings) not in {leaked, fresh}
     assert holder(settings, fresh) is None
+
+
+def test_the_clients_file_goes_with_the_owners_token(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "marie")
+    data = DataDir(settings.data_dir)
+    first = start(settings)
+    assert data.read_client_token() == first
+    second, _ = tokens.issue(settings, "marie", is_admin=True)
+    assert data.read_client_token() == second
+    assert (data.client_config.stat().st_mode & 0o777, first in data.client_config.read_text()) == (
+        0o600,
+        False,
+    )
+    assert yaml.safe_load(data.client_config.read_text())["api_endpoints"] == [
+        {"endpoint": "http://127.0.0.1:5000", "name": "servicex", "token": second}
+    ]
+    tokens.revoke(settings, "marie")
+    assert data.read_client_token() is None
+    third, _ = tokens.issue(settings, "marie", is_admin=True)
+    assert data.read_client_token() == third
+    assert start(settings) == third, "what was printed works after the next start, too"
+    tokens.issue(settings, "pierre", is_admin=True)
+    assert data.read_client_token() == third
+
+
+@pytest.mark.parametrize("content", [None, "", "[", "api_endpoints: []", "api_endpoints: [1]", "- 1", "\x00"])
+def test_a_clients_file_that_is_not_ours_stays(settings: Settings, content: str | None) -> None:
+    data = DataDir(settings.data_dir)
+    if content is not None:
+        data.client_config.write_text(content)
+    data.change_client_token("new")
+    assert data.read_client_token() is None
+    assert data.client_config.exists() == (content is not None)
+    assert content is None or data.client_config.read_text() == content
 
 
 def test_others_tokens_are_not_the_owners(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,14 @@ def test_unknown_branches_are_answered_with_near_ones(query: str, name: str, nea
     assert caught.value.nearest[:1] == (() if nearest is None else (nearest,))
 
 
+def test_a_short_name_has_near_ones_too() -> None:
+    file = MemoryFile((MemoryTree("Events", {"run": I4, "LHE_HT": F4}),))
+    with pytest.raises(UnknownName, match=r"no branch 'HTT' in tree 'Events'; nearest: LHE_HT"):
+        bind_func_adl(".Select(lambda e: e.HTT)", file)
+    with pytest.raises(UnknownName, match=r"no branch 'zzz' in tree 'Events'; none of its 2 is like it"):
+        bind_func_adl(".Select(lambda e: e.zzz)", file)
+
+
 def test_unknown_trees_are_answered_with_those_that_exist() -> None:
     with pytest.raises(UnknownName, match="no tree 'Event' in the file; its trees: Events"):
         bind(parse("uproot", "(call EventDataset 'f' 'Event')"), FILE)
