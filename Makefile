@@ -36,7 +36,7 @@ format: env ## let ruff sort imports and lay out the code
 	$(BIN)/ruff format .
 
 .PHONY: test-long
-test-long: env samples client26 debian ## the tests that take minutes or need heavy oracles
+test-long: env samples client26 debian spark ## the tests that take minutes or need heavy oracles
 	$(PYTEST) -m long $(PYTEST_ARGS) || test $$? = 5 # 5: there is none
 
 .PHONY: bench
@@ -60,7 +60,7 @@ lock: ## pin the newest dependencies that pyproject.toml allows, with hashes
 
 .PHONY: clean
 clean: ## remove environments, caches and results
-	rm -rf .venv .venv-bench .venv-client26 .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo.png
+	rm -rf .venv .venv-bench .venv-client26 .venv-spark .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo.png
 
 .PHONY: help
 help: ## list the targets
@@ -68,12 +68,13 @@ help: ## list the targets
 
 # --- set-up, done once per change of what it depends on --------------------------------------------------------
 
-.PHONY: env samples client26 debian peers
+.PHONY: env samples client26 debian peers spark
 env: $(STAMPS)/env ;@:
 samples: $(STAMPS)/samples ;@:
 client26: $(STAMPS)/client26 ;@:
 debian: $(STAMPS)/debian ;@:
 peers: $(STAMPS)/peers ;@:
+spark: $(STAMPS)/spark ;@:
 
 $(STAMPS)/env: requirements/dev.txt pyproject.toml scripts/setup_env.sh
 	scripts/setup_env.sh
@@ -93,4 +94,8 @@ $(STAMPS)/debian: scripts/setup_debian.sh
 
 $(STAMPS)/peers: requirements/bench.txt scripts/setup_bench.sh
 	scripts/setup_bench.sh
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/spark: requirements/spark.txt scripts/setup_spark.sh
+	scripts/setup_spark.sh
 	@mkdir -p $(@D) && touch $@

@@ -1,16 +1,14 @@
 """Our Parquet files as Spark sees them.
 
-Spark is no dependency of the tests: name a Python that has pyspark (3.5 and 4.0 were tried) in
-SERVICEX_TEST_SPARK_PYTHON. It needs a Java as well.
+`make test-long` makes an environment for Spark; SERVICEX_TEST_SPARK_PYTHON names the Python of another one
+(3.5 and 4.0 were tried).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import awkward as ak
@@ -25,6 +23,7 @@ from servicex_server.run.write.encode.options import Compression
 from servicex_server.run.write.parquet import ParquetWriter
 
 N_ROWS = 1200
+OWN_ENVIRONMENT = Path(__file__).parents[3] / ".venv-spark" / "bin" / "python"
 
 READ = """
 import json
@@ -89,10 +88,13 @@ def write(path: Path, array: ak.Array, compression: Compression) -> None:
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    named = os.environ.get("SERVICEX_TEST_SPARK_PYTHON", "")
-    if not named and importlib.util.find_spec("pyspark") is None:
-        pytest.skip("no pyspark: name a Python that has it in SERVICEX_TEST_SPARK_PYTHON")
-    return named or sys.executable
+    python = os.environ.get("SERVICEX_TEST_SPARK_PYTHON") or str(OWN_ENVIRONMENT)
+    if not Path(python).exists():
+        message = "Spark is missing; `make test-long` installs it where there is a Java"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return python
 
 
 @pytest.mark.long
