@@ -26,10 +26,13 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     │   ├── AttemptLost             the process that worked on the file died
     │   ├── AttemptTimedOut         the file took longer than its deadline
     │   └── ResourceExhausted       a bound on memory, time or output was hit
+    ├── FilesFailed                 some of the files of a call could not be transformed
     └── ConfigurationError          the operator's settings do not work; names the setting
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class ServicexError(Exception):
@@ -147,6 +150,26 @@ class AttemptTimedOut(TransformError):
 
 class ResourceExhausted(TransformError):
     """A bound on memory, time or output size was reached."""
+
+
+class FilesFailed(ServicexError):
+    """Some of the files could not be transformed; the others are done.
+
+    Attributes:
+        failures: each file without a result, and why.
+        results: the results of the others.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        failures: tuple[tuple[str, ServicexError], ...] = (),
+        results: tuple[Path, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.failures = failures
+        self.results = results
 
 
 class ConfigurationError(ServicexError):

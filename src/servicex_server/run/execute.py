@@ -88,6 +88,7 @@ class TransformSummary:
         size_bytes: size of the result file.
         seconds: wall time.
         tally: what else was counted and timed.
+        missing_trees: trees that the query names and the file lacks, where the query tolerates that.
     """
 
     path: Path
@@ -98,6 +99,7 @@ class TransformSummary:
     size_bytes: int
     seconds: float
     tally: Tally = NO_TALLY
+    missing_trees: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def transform_file(
     n_threads: int = 1,
     sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
     compression: Compression | None = None,
+    needs_tree: bool = False,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -151,6 +154,8 @@ def transform_file(
         n_threads: threads to work with.
         sandbox: what the code of a python query may use; None where such queries are switched off.
         compression: of the result; None for its format's default.
+        needs_tree: refuse a file that has none of the trees which the query names, instead of making an
+            empty result.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
@@ -188,7 +193,7 @@ def transform_file(
                 )
             source = TimedSource(open_source(replica, policy, limits))
             with RootFile(source) as file:
-                counts = _transform(
+                counts, missing_trees = _transform(
                     file,
                     plan,
                     result_format=result_format,
@@ -197,6 +202,7 @@ def transform_file(
                     chunk_bytes=chunk_bytes,
                     n_threads=n_threads,
                     compression=compression,
+                    needs_tree=needs_tree,
                 )
                 tally = tally_of(
                     counts,
@@ -213,6 +219,7 @@ def transform_file(
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
                     tally=tally,
+                    missing_trees=missing_trees,
                 )
         except (SourceUnavailable, SourceRefused, SourceCorrupt) as fault:
             log.info("replica failed: %s", fault.message)
@@ -242,9 +249,12 @@ def _transform(
     chunk_bytes: int,
     n_threads: int,
     compression: Compression | None,
-) -> list[tuple[BoundOutput, TableCounts]]:
-    """Writes the result; what happened to each of its tables."""
+    needs_tree: bool,
+) -> tuple[list[tuple[BoundOutput, TableCounts]], tuple[str, ...]]:
+    """Writes the result; what happened to each of its tables, and the trees that are missing."""
     bound = bind(plan, file)
+    if needs_tree:
+        require_some_tree(bound, file)
     check_format(bound, result_format)
     counts: list[tuple[BoundOutput, TableCounts]] = []
     with new_result(path, result_format, compression, provenance=_provenance(plan)) as writer:
@@ -258,7 +268,7 @@ def _transform(
                 )
             )
         writer.copy(file.directory, bound.copied_objects)
-    return counts
+    return counts, bound.missing_trees
 
 
 @functools.lru_cache(maxsize=64)
