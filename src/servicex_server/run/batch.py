@@ -14,7 +14,6 @@ from servicex_server.run.execute import TransformSummary, load_plan, to_failure,
 from servicex_server.source.policy import CALLERS_OWN, check, scheme_of
 from servicex_server.telemetry.machine import usable_cores
 
-
 _SHOWN_FAILURES = 10
 _CLIENTS_NAME_OF_ROOT_FILE = "root-ttree"
 """What the official client's users write for what goes over the wire as `root-file`."""
@@ -86,7 +85,7 @@ def transform_files(
                 compression=codec,
                 needs_tree=True,
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever happens, the other files have their turn
             yield FailedFile(show_location(file), _explain(error, file, is_one_of_many=len(files) > 1))
 
 
@@ -119,8 +118,9 @@ def require_all(outcomes: Iterable[TransformSummary | FailedFile]) -> list[Trans
         raise first
     reasons = "; ".join(each.error.message for each in failed[:_SHOWN_FAILURES])
     more = "; ..." if len(failed) > _SHOWN_FAILURES else ""
+    message = f"{len(failed)} of {len(tried)} files failed: {reasons}{more}"
     raise FilesFailed(
-        f"{len(failed)} of {len(tried)} files failed: {reasons}{more}",
+        message,
         failures=tuple((each.location, each.error) for each in failed),
         results=tuple(summary.path for summary in summaries),
     ) from first

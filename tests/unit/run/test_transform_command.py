@@ -129,7 +129,7 @@ def test_what_is_wrong_is_told(files: list[Path], tmp_path: Path, change: dict[s
 def test_one_bad_file_does_not_keep_the_others_from_their_results(files: list[Path], tmp_path: Path) -> None:
     with uproot.recreate(files[0]) as file:
         file.mktree("Events", {"y": "f8"})
-    with pytest.raises(FilesFailed, match="^1 of 2 files failed: ") as caught:
+    with pytest.raises(FilesFailed, match=r"^1 of 2 files failed: ") as caught:
         servicex_server.transform(files, codegen="uproot-raw", selection=SELECTION, output=tmp_path / "out")
     ((location, error),) = caught.value.failures
     assert (location, type(error)) == (str(files[0]), UnknownName)
