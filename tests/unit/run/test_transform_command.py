@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import uproot
-from click.testing import Result
 from typer import Typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import servicex_server
 from servicex_server.cli.transform import transform
@@ -140,7 +139,15 @@ def test_one_bad_file_does_not_keep_the_others_from_their_results(files: list[Pa
 
 
 def test_the_command_reports_each_file_and_fails_at_the_end(files: list[Path], tmp_path: Path) -> None:
-    options = ["--codegen", "uproot-raw", "--selection", SELECTION, "--output", tmp_path / "out", "--json"]
+    options = [
+        "--codegen",
+        "uproot-raw",
+        "--selection",
+        SELECTION,
+        "--output",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     result = invoke(tmp_path / "no.root", *files, tmp_path / "neither.root", *options)
     assert result.exit_code == 1
     entries = json.loads(result.stdout)
