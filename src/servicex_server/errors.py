@@ -22,6 +22,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     │   └── DatabaseUnavailable     the database cannot be reached or is locked for too long
     ├── TransformError              one input file could not be transformed
     │   ├── SourceUnavailable       unreachable, timed out: another attempt may help
+    │   │   └── SourceMissing       there is no such file: none will
     │   ├── SourceCorrupt           the bytes are not what the format promises
     │   ├── AttemptLost             the process that worked on the file died
     │   ├── AttemptTimedOut         the file took longer than its deadline
@@ -134,6 +135,10 @@ class TransformError(ServicexError):
 
 class SourceUnavailable(TransformError):
     """The file cannot be reached now."""
+
+
+class SourceMissing(SourceUnavailable):
+    """There is no such file."""
 
 
 class SourceCorrupt(TransformError):

@@ -21,6 +21,7 @@ from servicex_server.errors import (
     ResourceExhausted,
     ServicexError,
     SourceCorrupt,
+    SourceMissing,
     SourceRefused,
     SourceUnavailable,
     TransformError,
@@ -67,6 +68,7 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (FormatError, Reason.FORMAT),
     (InvalidRequest, Reason.QUERY),
     (SourceCorrupt, Reason.CORRUPT),
+    (SourceMissing, Reason.MISSING),
     (SourceUnavailable, Reason.UNAVAILABLE),
     (AttemptLost, Reason.LOST),
     (AttemptTimedOut, Reason.TIMED_OUT),
@@ -234,7 +236,8 @@ def _worst_of(faults: Sequence[ServicexError]) -> ServicexError:
         return SourceUnavailable(message)
     if len(faults) == 1:
         return faults[0]
-    kind = next((type(fault) for fault in faults if isinstance(fault, SourceUnavailable)), type(faults[0]))
+    may_come = [fault for fault in faults if to_failure(fault).reason.is_transient]
+    kind = type((may_come or faults)[0])
     message = "no replica can be read: " + "; ".join(fault.message for fault in faults)
     return kind(message)
 
