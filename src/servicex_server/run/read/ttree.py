@@ -144,6 +144,11 @@ class TTreeColumns:
             if len(array) != stop - start:
                 message = f"it has {len(array)} entries where {stop - start} are due"
                 raise ValueError(message)
+            # uproot takes the offsets of lists as they are; wrong ones would lead out of the array later.
+            fault = ak.validity_error(array)
+            if fault:
+                message = f"its lists make no sense: {fault}"
+                raise ValueError(message)
             return array
 
     def n_bytes(self, columns: Sequence[str]) -> int:
