@@ -55,14 +55,16 @@ def transform(
         else was counted.
 
     Raises:
-        InvalidRequest: the query, a file or the format is at fault.
-        TransformError: a file could not be transformed.
+        InvalidRequest: the query, the only file or the format is at fault.
+        TransformError: the only file could not be transformed.
+        FilesFailed: some of several files failed, for whatever reason. All were tried: the error carries
+            the `results` of the others beside the `failures`.
     """
     # The engine is heavy, and a server process that imports this package does not need it.
-    from servicex_server.run.batch import transform_files  # noqa: PLC0415
+    from servicex_server.run.batch import require_all, transform_files  # noqa: PLC0415
 
     inputs = [files] if isinstance(files, str | Path) else list(files)
-    return list(
+    return require_all(
         transform_files(
             inputs,
             codegen=codegen,

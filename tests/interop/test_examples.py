@@ -31,6 +31,7 @@ def run_example(command: list[str], output: Path) -> str:
 def test_the_demonstration_draws_the_z_peak(samples: Path, tmp_path: Path) -> None:
     said = run_example(["demo.py"], tmp_path)
     assert said.count("as many as uproot selects") == 3, said
+    assert said.index("pip install jupyterlab") < said.index("jupyter lab examples/quickstart.ipynb")
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -57,6 +57,17 @@ def names(settings: Settings) -> list[str]:
     return [user.name for user in _with_database(settings, principal.list_principals)]
 
 
+def find_holder(data: DataDir, token: str) -> str | None:
+    """Name of the user whose token this is, in a database that exists and is up to date; changes nothing."""
+
+    async def find() -> str | None:
+        async with Database(data.database_url) as db:
+            holder = await principal.find_principal(db, token)
+            return None if holder is None else holder.name
+
+    return asyncio.run(find())
+
+
 async def ensure_owner_token(db: Database, data: DataDir) -> str:
     """The token of the person who runs the server: the one kept in the data folder, or a new one.
 

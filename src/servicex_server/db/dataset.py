@@ -107,6 +107,12 @@ def list_files(
     ]
 
 
+def is_used_by(connection: Connection, dataset_id: DatasetId, owner: str) -> bool:
+    """Whether a request of this user is about the data set."""
+    requests = select(RequestRow.number).where(RequestRow.dataset_id == dataset_id, RequestRow.owner == owner)
+    return connection.execute(requests.limit(1)).first() is not None
+
+
 def mark_stale(connection: Connection, dataset_id: DatasetId) -> bool:
     """Whether the data set was fresh until now."""
     changed = connection.execute(

@@ -26,6 +26,8 @@ class Reason(StrEnum):
     """The bytes are broken: final."""
     FORMAT = "format"
     """The result does not fit the output format: final."""
+    MISSING = "missing"
+    """There is no such local file: final."""
     UNAVAILABLE = "unavailable"
     """Not reachable now: worth another attempt."""
     LOST = "lost"

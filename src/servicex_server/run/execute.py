@@ -21,6 +21,7 @@ from servicex_server.errors import (
     ResourceExhausted,
     ServicexError,
     SourceCorrupt,
+    SourceMissing,
     SourceRefused,
     SourceUnavailable,
     TransformError,
@@ -67,6 +68,7 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (FormatError, Reason.FORMAT),
     (InvalidRequest, Reason.QUERY),
     (SourceCorrupt, Reason.CORRUPT),
+    (SourceMissing, Reason.MISSING),
     (SourceUnavailable, Reason.UNAVAILABLE),
     (AttemptLost, Reason.LOST),
     (AttemptTimedOut, Reason.TIMED_OUT),
@@ -88,6 +90,7 @@ class TransformSummary:
         size_bytes: size of the result file.
         seconds: wall time.
         tally: what else was counted and timed.
+        missing_trees: trees that the query names and the file lacks, where the query tolerates that.
     """
 
     path: Path
@@ -98,6 +101,7 @@ class TransformSummary:
     size_bytes: int
     seconds: float
     tally: Tally = NO_TALLY
+    missing_trees: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ def transform_file(
     n_threads: int = 1,
     sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
     compression: Compression | None = None,
+    needs_tree: bool = False,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -151,6 +156,8 @@ def transform_file(
         n_threads: threads to work with.
         sandbox: what the code of a python query may use; None where such queries are switched off.
         compression: of the result; None for its format's default.
+        needs_tree: refuse a file that has none of the trees which the query names, instead of making an
+            empty result.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
@@ -188,7 +195,7 @@ def transform_file(
                 )
             source = TimedSource(open_source(replica, policy, limits))
             with RootFile(source) as file:
-                counts = _transform(
+                counts, missing_trees = _transform(
                     file,
                     plan,
                     result_format=result_format,
@@ -197,6 +204,7 @@ def transform_file(
                     chunk_bytes=chunk_bytes,
                     n_threads=n_threads,
                     compression=compression,
+                    needs_tree=needs_tree,
                 )
                 tally = tally_of(
                     counts,
@@ -213,6 +221,7 @@ def transform_file(
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
                     tally=tally,
+                    missing_trees=missing_trees,
                 )
         except (SourceUnavailable, SourceRefused, SourceCorrupt) as fault:
             log.info("replica failed: %s", fault.message)
@@ -227,7 +236,8 @@ def _worst_of(faults: Sequence[ServicexError]) -> ServicexError:
         return SourceUnavailable(message)
     if len(faults) == 1:
         return faults[0]
-    kind = next((type(fault) for fault in faults if isinstance(fault, SourceUnavailable)), type(faults[0]))
+    may_come = [fault for fault in faults if to_failure(fault).reason.is_transient]
+    kind = type((may_come or faults)[0])
     message = "no replica can be read: " + "; ".join(fault.message for fault in faults)
     return kind(message)
 
@@ -242,9 +252,12 @@ def _transform(
     chunk_bytes: int,
     n_threads: int,
     compression: Compression | None,
-) -> list[tuple[BoundOutput, TableCounts]]:
-    """Writes the result; what happened to each of its tables."""
+    needs_tree: bool,
+) -> tuple[list[tuple[BoundOutput, TableCounts]], tuple[str, ...]]:
+    """Writes the result; what happened to each of its tables, and the trees that are missing."""
     bound = bind(plan, file)
+    if needs_tree:
+        require_some_tree(bound, file)
     check_format(bound, result_format)
     counts: list[tuple[BoundOutput, TableCounts]] = []
     with new_result(path, result_format, compression, provenance=_provenance(plan)) as writer:
@@ -258,7 +271,7 @@ def _transform(
                 )
             )
         writer.copy(file.directory, bound.copied_objects)
-    return counts
+    return counts, bound.missing_trees
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
+from servicex_server.app import tokens
 from servicex_server.app.checks import Finding, Grade, examine
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.embedded import upgrade_database
@@ -74,19 +76,20 @@ def test_roots_are_looked_at(tmp_path: Path, data_dir: Path) -> None:
     assert grade() is Grade.NOTE
 
 
-def test_an_open_server_is_pointed_out(data_dir: Path) -> None:
+def test_settings_that_open_the_server_are_pointed_out(data_dir: Path) -> None:
+    assert "a server started with these settings" in find("access", data_dir=data_dir).detail
     assert find("access", data_dir=data_dir).grade is Grade.OK
     assert find("access", data_dir=data_dir, auth=False).grade is Grade.NOTE
     assert find("access", data_dir=data_dir, auth=False, host="0.0.0.0").grade is Grade.WARNING
 
 
-@pytest.fixture
-def answering() -> Iterator[str]:
-    """URL of something that says it is ready."""
+@contextmanager
+def answers(codes: dict[str, int]) -> Iterator[str]:
+    """URL of something that answers with these codes by path."""
 
     class Ready(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/readyz" else 404)
+            self.send_response(codes.get(self.path, 404))
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -97,6 +100,49 @@ def answering() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture
+def answering() -> Iterator[str]:
+    """URL of something that says it is ready."""
+    with answers({"/readyz": 200, "/servicex": 401}) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("code", "grade", "text"),
+    [
+        (401, Grade.OK, "asks for a token"),
+        (200, Grade.NOTE, "open to every user"),
+        (500, Grade.WARNING, "500"),
+    ],
+)
+def test_access_is_what_the_running_server_says(data_dir: Path, code: int, grade: Grade, text: str) -> None:
+    with answers({"/readyz": 200, "/servicex": code}) as url:
+        DataDir(data_dir).write_url(url)
+        for auth in (True, False):
+            finding = find("access", data_dir=data_dir, auth=auth)
+            assert finding.grade is grade
+            assert url in finding.detail
+            assert text in finding.detail
+
+
+def test_the_clients_file_is_looked_at(data_dir: Path) -> None:
+    settings = load(data_dir=data_dir)
+    data = DataDir(data_dir)
+    assert find("client file", data_dir=data_dir).detail.endswith("servicex.yaml, made at first start")
+    data.write_client_config("http://127.0.0.1:5000", None)
+    assert "carries no token" in find("client file", data_dir=data_dir).detail
+    token, _ = tokens.issue(settings, "marie", is_admin=False)
+    data.write_client_config("http://127.0.0.1:5000", token)
+    good = find("client file", data_dir=data_dir)
+    assert (good.grade, "the token of marie" in good.detail) == (Grade.OK, True)
+    tokens.revoke(settings, "marie")
+    bad = find("client file", data_dir=data_dir)
+    assert (bad.grade, "does not work" in bad.detail) == (Grade.WARNING, True)
+    age_schema(data_dir)
+    assert "cannot be looked up" in find("client file", data_dir=data_dir).detail
+    assert token not in good.detail + bad.detail
 
 
 def test_a_running_server_is_asked(data_dir: Path, answering: str) -> None:
@@ -120,7 +166,15 @@ def test_the_command_fails_if_the_server_could_not_start(data_dir: Path) -> None
     assert bad.exit_code == 1
     grades = {finding["subject"]: finding["grade"] for finding in json.loads(bad.stdout)}
     assert grades["database"] == "FAIL"
-    assert {"versions", "data folder", "local root", "access", "code generators", "server"} <= grades.keys()
+    assert {
+        "versions",
+        "data folder",
+        "local root",
+        "access",
+        "code generators",
+        "server",
+        "client file",
+    } <= grades.keys()
 
 
 def test_the_schema_is_checked_and_upgraded_from_the_command_line(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
-from servicex_server.errors import SourceCorrupt, SourceRefused, SourceUnavailable
+from servicex_server.errors import SourceCorrupt, SourceMissing, SourceRefused, SourceUnavailable
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.unit import FileDone, FileFailed, PreflightUnit, Reason, TransformUnit
@@ -109,12 +109,16 @@ def test_replicas_are_tried_in_order(store: MemoryStore, policy: SourcePolicy) -
 @pytest.mark.parametrize(
     ("paths", "selection", "reason", "text"),
     [
-        (("no.root",), "", Reason.UNAVAILABLE, "No such file"),
+        (("no.root",), "", Reason.MISSING, "No such file"),
+        (("good*.root",), "", Reason.MISSING, "wildcards are not expanded, list the files"),
+        (("good.root/x",), "", Reason.MISSING, "Not a directory"),
+        (("x" * 300,), "", Reason.MISSING, "File name too long"),
         (("broken.root",), "", Reason.CORRUPT, "truncated"),
         (("text.root",), "", Reason.CORRUPT, "is not a ROOT file"),
         (("/etc/passwd",), "", Reason.REFUSED, "local roots"),
         (("http://127.0.0.1:1/x.root",), "", Reason.REFUSED, "loopback"),
-        (("text.root", "no.root"), "", Reason.UNAVAILABLE, "no replica can be read"),
+        (("no.root", "http://no-such-host.invalid/x.root"), "", Reason.UNAVAILABLE, "no replica can be read"),
+        (("no.root", "text.root"), "", Reason.MISSING, "no replica can be read"),
         (("text.root", "/etc/passwd"), "", Reason.CORRUPT, "no replica can be read"),
         (("other.root",), "", Reason.QUERY, "'x'"),
         (("good.root",), "(call Nonsense", Reason.QUERY, ""),
@@ -224,7 +228,8 @@ def test_one_error_stands_for_all_replicas(policy: SourcePolicy, tmp_path: Path)
         )
 
     for paths, kind in (
-        (("text.root", "no.root"), SourceUnavailable),
+        (("no.root", "http://no-such-host.invalid/x.root"), SourceUnavailable),
+        (("no.root", "text.root"), SourceMissing),
         (("text.root", "broken.root"), SourceCorrupt),
         (("/etc/passwd",), SourceRefused),
     ):

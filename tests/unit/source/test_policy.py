@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from servicex_server.errors import SourceRefused, SourceUnavailable
+from servicex_server.errors import SourceMissing, SourceRefused, SourceUnavailable
 from servicex_server.source import address
 from servicex_server.source.local import LocalSource
 from servicex_server.source.open import open_source
@@ -130,8 +130,8 @@ def test_folders_and_pipes_are_refused(root: Path, policy: SourcePolicy) -> None
             open_source(name, policy)
 
 
-def test_a_missing_file_is_unavailable(policy: SourcePolicy) -> None:
-    with pytest.raises(SourceUnavailable, match="No such file"):
+def test_a_missing_file_is_no_reason_to_try_again(policy: SourcePolicy) -> None:
+    with pytest.raises(SourceMissing, match="No such file"):
         open_source("no.root", policy)
 
 

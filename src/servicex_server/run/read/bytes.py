@@ -60,13 +60,26 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
     def forget_ahead(self) -> None:
         self._ahead = {}
 
+    def read_metadata(self, wanted: Sequence[ByteRange]) -> list[bytes]:
+        """As `read_ranges`, for bytes that must be the same when another source is attached."""
+        pieces = self.read_ranges(wanted)
+        for place, piece in zip(wanted, pieces, strict=True):
+            self._remember(place, piece)
+        return pieces
+
     def chunk(self, start: int, stop: int) -> Any:
         wanted = int(start), int(stop)
+        # What was fetched ahead are baskets and pages.
+        is_metadata = wanted not in self._ahead
         data = self._read([wanted])[0]
-        if wanted not in self._digests:
-            self._digests[wanted] = _digest(data)
-            self.metadata_bytes += len(data)
+        if is_metadata:
+            self._remember(wanted, data)
         return self._filled(*wanted, data)
+
+    def _remember(self, place: ByteRange, data: bytes) -> None:
+        if place not in self._digests:
+            self._digests[place] = _digest(data)
+            self.metadata_bytes += len(data)
 
     def attach(self, source: ByteSource) -> bool:
         """Reads from another source from now on, if what was read of the old one is the same there.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from servicex_server.run.read.bytes import RangeSource
+from servicex_server.run.read.rntuple import RNTupleColumns
 from servicex_server.run.read.ttree import TTreeColumns
 from servicex_server.source.protocol import ByteSource
 
@@ -29,13 +30,13 @@ class OpenedFile:
     Attributes:
         directory: uproot's view of it, which reads through `source`.
         objects: names of the classes of its objects, if they were asked for.
-        trees: its TTrees that were asked for.
+        trees: its trees that were asked for.
     """
 
     directory: Any
     source: RangeSource
     objects: dict[str, str] | None = None
-    trees: dict[str, TTreeColumns] = field(default_factory=dict)
+    trees: dict[str, TTreeColumns | RNTupleColumns] = field(default_factory=dict)
 
 
 class KeptFiles:

@@ -18,7 +18,7 @@ from servicex_server.run.read.faults import reading
 from servicex_server.run.read.ntuple.assemble import Assembler
 from servicex_server.run.read.ntuple.columns import ColumnReader, PageSource
 from servicex_server.run.read.ntuple.generic import GenericFields
-from servicex_server.run.read.ntuple.metadata import RNTupleMetadata, load_metadata
+from servicex_server.run.read.ntuple.metadata import load_metadata
 from servicex_server.run.read.ntuple.shape import Column, Shape, Shapes, columns_in, type_of
 from servicex_server.run.read.ntuple.spans import one_span, spans_of_mask
 from servicex_server.run.read.ntuple.tables import PageTables
@@ -33,16 +33,14 @@ class RNTupleColumns:
         ntuple: Any,
         location: str,
         *,
-        metadata: RNTupleMetadata | None = None,
         checks_pages: bool = True,
     ) -> None:
-        """Reads the metadata, unless they are at hand.
+        """Reads the metadata. Another source may take the place of the file's later.
 
         Args:
             name: of the tree.
             ntuple: uproot's model of it.
             location: of the file, for messages.
-            metadata: those of an earlier opening of the same file.
             checks_pages: whether the checksums of pages are compared.
 
         Raises:
@@ -52,12 +50,12 @@ class RNTupleColumns:
         self._location = location
         source: RangeSource = ntuple.file.source
         with reading(location, f"tree {name!r}"):
-            self.metadata = metadata or load_metadata(source, ntuple)
-        self.n_entries = self.metadata.n_entries
-        self._shapes = Shapes(self.metadata)
-        self._tables = PageTables(self.metadata)
+            self._metadata = load_metadata(source, ntuple)
+        self.n_entries = self._metadata.n_entries
+        self._shapes = Shapes(self._metadata)
+        self._tables = PageTables(self._metadata)
         self._pages = PageSource(source, checks_pages)
-        self._generic = GenericFields(ntuple, self.metadata, source)
+        self._generic = GenericFields(ntuple, self._metadata, source)
 
     def names(self) -> Sequence[str]:
         return tuple(self._paths)
@@ -65,7 +63,7 @@ class RNTupleColumns:
     @cached_property
     def _paths(self) -> dict[str, int]:
         with reading(self._location, f"tree {self.name!r}"):
-            found = self.metadata.paths
+            found = self._metadata.paths
             return dict(self._generic.paths if found is None else found)
 
     def type_of(self, name: str) -> types.Type:
@@ -82,7 +80,7 @@ class RNTupleColumns:
             raise
 
     def typename_of(self, name: str) -> str:
-        return self.metadata.fields[self._number(name)].type_name
+        return self._metadata.fields[self._number(name)].type_name
 
     def is_fast(self, name: str) -> bool:
         """Whether the field is decoded here; else uproot reads it."""
@@ -156,7 +154,7 @@ class RNTupleColumns:
 
     def boundaries(self, columns: Sequence[str]) -> Sequence[int]:  # noqa: ARG002 (one set for all columns)
         """Entry numbers at which a reader may stop without decompressing much twice: those of clusters."""
-        edges: list[int] = self.metadata.first_entries.tolist()
+        edges: list[int] = self._metadata.first_entries.tolist()
         return edges
 
     def _columns_of(self, name: str) -> Sequence[int]:

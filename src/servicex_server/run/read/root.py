@@ -42,7 +42,6 @@ class RootFile:
             SourceCorrupt: not a ROOT file, or one that lacks its end.
         """
         self._bytes = source
-        self._tuples: dict[str, RNTupleColumns] = {}
         try:
             self._opened = kept_files.take(source) or self._open()
         except BaseException:
@@ -101,7 +100,7 @@ class RootFile:
 
     def tree(self, name: str) -> Columns:
         """The tree of that key; the newest cycle, if the key names none."""
-        found = self._opened.trees.get(name) or self._tuples.get(name)
+        found = self._opened.trees.get(name)
         return self._open_tree(name) if found is None else found
 
     def _open_tree(self, name: str) -> Columns:
@@ -111,12 +110,13 @@ class RootFile:
             message = f"no tree {name!r} in {self.location}; trees there: {present}"
             raise UnknownName(message, name=name)
         with reading(self.location, f"tree {name!r}"):
+            found: Columns
             if kind in _RNTUPLES:
-                self._tuples[name] = RNTupleColumns(name, self.directory[name], self.location)
-                return self._tuples[name]
-            metadata = TreeMetadata(self.directory, name)
-            self._opened.trees[name] = TTreeColumns(name, metadata, self.location)
-            return self._opened.trees[name]
+                found = RNTupleColumns(name, self.directory[name], self.location)
+            else:
+                found = TTreeColumns(name, TreeMetadata(self.directory, name), self.location)
+            self._opened.trees[name] = found
+            return found
 
     def close(self) -> None:
         self.directory.close()
@@ -124,12 +124,8 @@ class RootFile:
 
     def _keep(self) -> None:
         """Closes the source alone; what is known of the file is for the next who opens it."""
-        # An RNTuple's pages are not told from its metadata.
-        if self._tuples:
-            self.close()
-        else:
-            kept_files.put(self._bytes, self._opened)
-            self._bytes.close()
+        kept_files.put(self._bytes, self._opened)
+        self._bytes.close()
 
     def __enter__(self) -> Self:
         return self

@@ -50,12 +50,13 @@ def sandbox_command(
         ("--cap-drop", "ALL"),
         ("--uid", str(NOBODY), "--gid", str(NOBODY)),
         ("--hostname", "sandbox"),
+        # First of all mounts: the interpreter itself may be somewhere below.
+        ("--size", str(limits.tmp_bytes), "--perms", "0700", "--tmpfs", "/tmp"),  # noqa: S108
         *interpreter.mounts(),
         ("--ro-bind", str(INSIDE), RUNNER),
         *(("--ro-bind", str(path), inside) for path, inside in shown),
         ("--proc", "/proc"),
         ("--dev", "/dev"),
-        ("--size", str(limits.tmp_bytes), "--perms", "0700", "--tmpfs", "/tmp"),  # noqa: S108
         # bubblewrap's own root and /dev live in memory that nothing bounds.
         ("--remount-ro", "/dev", "--remount-ro", "/"),
         ("--chdir", "/tmp"),  # noqa: S108

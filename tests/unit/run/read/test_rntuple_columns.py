@@ -215,21 +215,22 @@ def test_threads_may_read_at_once(kinds: tuple[RNTupleColumns, dict[str, ak.Arra
         assert all(pool.map(read, [0, 20, 40, 60, 80, 30, 10, 70]))
 
 
-def test_metadata_serve_another_opening_of_the_file(jets: Path) -> None:
-    with RootFile(open_source(str(jets), CALLERS_OWN)) as file:
-        metadata = columns_of(file, "Events").metadata
-        expected = file.tree("Events").read(["jets.pt"], 0, 3000)["jets.pt"]
-    file, source = open_counting(jets)
+def test_a_file_that_is_opened_again_costs_one_request_and_its_pages(tmp_path: Path) -> None:
+    path = tmp_path / "kinds.root"
+    path.write_bytes(KINDS.read_bytes())
+    names = ["points.x", "maybe"]
+    file, source = open_counting(path)
     with file:
-        ntuple = file.directory["Events"]
-        source.requests.clear()
-        tree = RNTupleColumns("Events", ntuple, str(jets), metadata=metadata)
-        assert set(tree.names()) == {"x", "jets", "jets.pt", "jets.n"}
-        assert str(tree.type_of("jets.pt")) == "var * float64"
-        assert not source.requests
-        assert ak.array_equal(tree.read(["jets.pt"], 0, 3000)["jets.pt"], expected)
-        assert source.requests == [6]
-        assert metadata.size_bytes > 0
+        expected = file.tree("kinds").read(names, 0, N_KINDS)
+        first = len(source.requests)
+    file, source = open_counting(path)
+    with file:
+        tree = columns_of(file, "kinds")
+        assert str(tree.type_of("points.x")) == "var * float32"
+        assert len(source.requests) == 1 < first
+        found = tree.read(names, 0, N_KINDS)
+        assert len(source.requests) == 3
+        assert all(ak.array_equal(found[name], expected[name]) for name in names)
 
 
 def test_an_unknown_field_and_impossible_entries_are_refused(jets: Path) -> None:

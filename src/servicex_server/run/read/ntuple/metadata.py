@@ -1,4 +1,4 @@
-"""What an RNTuple says about itself, independent of how its file was opened: one copy serves many readers."""
+"""What an RNTuple says about itself. Nothing here refers to the file, nor changes while threads read it."""
 
 from __future__ import annotations
 
@@ -54,12 +54,6 @@ class RNTupleMetadata:
     @property
     def n_entries(self) -> int:
         return int(self.first_entries[-1])
-
-    @property
-    def size_bytes(self) -> int:
-        """About how much memory it takes, for whoever keeps several."""
-        page_lists = {id(data): len(data) for data, _ in self.clusters}
-        return 400 * (len(self.fields) + len(self.columns)) + sum(page_lists.values())
 
     @cached_property
     def children(self) -> Mapping[int, Sequence[int]]:
@@ -179,7 +173,7 @@ def load_metadata(source: RangeSource, anchor: Any) -> RNTupleMetadata:
 
 
 def _fetch(source: RangeSource, places: Sequence[Locator]) -> list[bytes]:
-    return source.read_ranges([(place.offset, place.offset + place.size_bytes) for place in places])
+    return source.read_metadata([(place.offset, place.offset + place.size_bytes) for place in places])
 
 
 def _unpack(data: bytes, size_bytes: int) -> bytes:
