@@ -254,6 +254,6 @@ def _announce(settings: Settings, data: DataDir, url: str, token: str | None) ->
     sys.stdout.flush()
     if not settings.auth and settings.host not in LOOPBACK:
         sys.stderr.write(
-            f"WARNING: open to the network: everybody who reaches {settings.host} may run queries on the files "
-            "named above and read and delete all results; drop --no-auth, or listen on 127.0.0.1\n"
+            f"WARNING: open to the network: everybody who reaches {settings.host} may run queries on the "
+            "files named above and read and delete all results; drop --no-auth, or listen on 127.0.0.1\n"
         )
