@@ -236,7 +236,7 @@ def main() -> int:
     print(f"\nthe Z peak is in {PICTURE.name}. To go on:")
     print("  .venv/bin/servicex-server up                       # a server for the files below this folder")
     print("  cp -n servicex-data/servicex.yaml ~/servicex.yaml  # where the official client looks")
-    print("  .venv/bin/pip install jupyterlab                   # once, for the same questions as a notebook:")
+    print("  .venv/bin/pip install jupyterlab                   # once, for these questions as a notebook:")
     print("  .venv/bin/jupyter lab examples/quickstart.ipynb")
     return 0
 

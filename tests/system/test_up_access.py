@@ -229,3 +229,15 @@ def test_open_server_still_gives_a_client_with_a_token_a_decodable_one(tmp_path:
         assert answer.status_code == 200
         assert answer.json()["access_token"].count(".") == 2
         assert "token:" not in running.client_config.read_text()
+
+
+def test_a_server_open_to_the_network_warns(tmp_path: Path) -> None:
+    loud, quiet = (
+        ServerProcess(tmp_path / name, ("--workers", "1", "--no-auth", "--host", host), cwd=tmp_path)
+        for name, host in (("network", "0.0.0.0"), ("loopback", "127.0.0.1"))
+    )
+    for server in (loud, quiet):
+        with server:
+            assert httpx.get(f"{server.url}/servicex").status_code == 200
+    assert "WARNING: open to the network" in loud.log.read_text()
+    assert "WARNING" not in quiet.log.read_text()

@@ -15,7 +15,7 @@ import httpx
 
 from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.generators import look_for_generators
-from servicex_server.app.settings import Settings
+from servicex_server.app.settings import LOOPBACK, Settings
 from servicex_server.app.tokens import find_holder
 from servicex_server.db import schema
 from servicex_server.errors import ConfigurationError, DatabaseUnavailable
@@ -23,7 +23,6 @@ from servicex_server.run.sandbox.available import describe
 from servicex_server.run.sandbox.limits import show_bytes
 
 _ANSWER_WITHIN_S = 5.0
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Grade(StrEnum):

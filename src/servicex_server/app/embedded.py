@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from servicex_server.app.datadir import DataDir, is_inside
-from servicex_server.app.settings import Settings, to_compressions
+from servicex_server.app.settings import LOOPBACK, Settings, to_compressions
 from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
 from servicex_server.model.worker import ExecutorSpec
@@ -252,3 +252,8 @@ def _announce(settings: Settings, data: DataDir, url: str, token: str | None) ->
     )
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+    if not settings.auth and settings.host not in LOOPBACK:
+        sys.stderr.write(
+            f"WARNING: open to the network: everybody who reaches {settings.host} may run queries on the "
+            "files named above and read and delete all results; drop --no-auth, or listen on 127.0.0.1\n"
+        )

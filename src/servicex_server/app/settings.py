@@ -22,6 +22,9 @@ from servicex_server.model.compression import Compression, parse_compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.telemetry.machine import usable_cores
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Addresses that only this machine reaches."""
+
 
 class Settings(BaseSettings):
     """Settings of one server. Environment variables carry the prefix `SERVICEX_`."""

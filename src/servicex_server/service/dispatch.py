@@ -35,7 +35,7 @@ async def resume(services: Services) -> None:
         elif request.state in _WORKING:
             services.backlog.add_files(request.id)
     if unfinished:
-        logger.info("%d unfinished requests go on", len(unfinished))
+        logger.info("unfinished requests that go on: %d", len(unfinished))
 
 
 async def run_dispatcher(services: Services) -> None:

@@ -86,6 +86,25 @@ async def test_link_of_the_client_leads_to_failed_files_with_reasons(edge: Edge)
     assert "a.root<" not in text.replace("broken.root", "")
 
 
+@pytest.mark.parametrize(
+    ("names", "state"),
+    [
+        (("broken.root",), "Complete, the file failed"),
+        (("broken.root", "broken2.root"), "Complete, all files failed"),
+        (("a.root", "broken.root"), "Complete, 1 file failed"),
+        (("a.root", "broken.root", "broken2.root"), "Complete, 2 files failed"),
+        (("a.root",), "Complete"),
+    ],
+)
+async def test_a_complete_request_tells_how_many_files_failed(
+    edge: Edge, names: tuple[str, ...], state: str
+) -> None:
+    request_id = await edge.submit(*names)
+    await edge.finish(request_id)
+    text = check_page(await (await signed_in(edge)).get(f"/transformation-request/{request_id}"))
+    assert f">{state}</td>" in text
+
+
 async def test_log_link_as_the_client_rewrites_it_works(edge: Edge) -> None:
     request_id = await edge.submit("broken.root")
     status = await edge.finish(request_id)
