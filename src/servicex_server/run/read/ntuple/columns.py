@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from servicex_server.run.read.rows import Integers, offsets_of, spread
 
 Values = npt.NDArray[Any]
 
+_ALIGNMENT = 64
 _SPARE_BYTES = 256 * 1024 * 1024
 _LARGEST_RATIO = 1000
 """Columns may be this many times larger than the file, and the spare bytes on top; beyond, it is a trap."""
@@ -113,13 +114,19 @@ class ColumnReader:
         wanted = {column: self._spans[column.around].scale(column.factor) for column in tables}
         numbers = {column: _touched(column, tables[column], wanted[column]) for column in tables}
         self._fetch(numbers)
+        opened = {}
         for column, table in tables.items():
             with self.naming(column):
-                decoded = self._decode(column.encoding, table, numbers[column])
+                opened[column] = self._open(column.encoding, table, numbers[column])
+        rooms = _allocate([pages.n_bytes for pages in opened.values()])
+        for (column, pages), room in zip(opened.items(), rooms, strict=True):
+            with self.naming(column):
+                decoded = pages.decode(room)
                 if column.encoding.is_index:
-                    self._read_offsets(column, table, decoded, wanted[column])
+                    self._read_offsets(column, tables[column], decoded, wanted[column])
                 else:
                     self.values[column] = decoded.take(wanted[column])
+            self.source.file.count_decompressed(sum(pages.sizes))
 
     def _fetch(self, numbers: Mapping[Column, npt.NDArray[np.intp]]) -> None:
         """Fetches the pages of these numbers, if they have not been."""
@@ -141,25 +148,18 @@ class ColumnReader:
         ranges = list(wanted)
         self._fetched.update(zip(ranges, self.source.file.read_ranges(ranges), strict=True))
 
-    def _decode(self, encoding: Encoding, table: PageTable, numbers: npt.NDArray[np.intp]) -> _Decoded:
-        """The elements in the pages of these numbers, one page after the other."""
+    def _open(self, encoding: Encoding, table: PageTable, numbers: npt.NDArray[np.intp]) -> _Opened:
+        """The pages of these numbers; all sizes are looked at before anything is allocated."""
         pages = table.pages[numbers]
         edges = offsets_of(pages["n_elements"])
-        bounds = edges.tolist()
-        sizes = [page_bytes(encoding, stop - start) for start, stop in itertools.pairwise(bounds)]
-        # All sizes are looked at before anything is allocated.
+        sizes = [page_bytes(encoding, n_elements) for n_elements in pages["n_elements"].tolist()]
         contents = [
             self._open_page(place, stored_bytes, size_bytes)
             for place, stored_bytes, size_bytes in zip(
                 self.source.places(pages), pages["size_bytes"].tolist(), sizes, strict=True
             )
         ]
-        elements = np.empty(bounds[-1], np.int64 if encoding.is_index else encoding.dtype)
-        for number, content in enumerate(contents):
-            data = decompressor().read(content, sizes[number]) if isinstance(content, list) else content
-            decode_page(encoding, data, elements[bounds[number] : bounds[number + 1]])
-        self.source.file.count_decompressed(sum(sizes))
-        return _Decoded(elements, table.edges[numbers], edges)
+        return _Opened(encoding, contents, sizes, table.edges[numbers], edges)
 
     def _open_page(self, place: ByteRange, stored_bytes: int, size_bytes: int) -> Bytes | list[Block]:
         """The page's bytes, or the blocks that will become these."""
@@ -199,6 +199,53 @@ def _touched(column: Column, table: PageTable, spans: Spans) -> npt.NDArray[np.i
         is_first = np.isin(spans.starts, table.cluster_edges)
         spans = join_spans(np.where(is_first, spans.starts, spans.starts - 1), spans.stops)
     return touched_pages(table.edges, spans)
+
+
+def _allocate(sizes: Sequence[int]) -> Iterator[Bytes]:
+    """Room for columns that are used and forgotten together, in one piece of memory.
+
+    The system hands large pieces out in large pages, and spares the time that many small ones take.
+    """
+    starts = list(itertools.accumulate((-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes), initial=0))
+    room = np.empty(starts[-1], np.uint8)
+    return (room[start : start + size] for start, size in zip(starts, sizes, strict=False))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Some pages of a column, whose sizes add up.
+
+    Attributes:
+        encoding: of the column.
+        contents: of each page, as bytes or as the blocks that become these.
+        sizes: uncompressed, of each page.
+        firsts: the first element of each page, counted in the whole column.
+        edges: where each page begins if these pages follow each other, and the last ends.
+    """
+
+    encoding: Encoding
+    contents: Sequence[Bytes | list[Block]]
+    sizes: Sequence[int]
+    firsts: Integers
+    edges: Integers
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int64) if self.encoding.is_index else self.encoding.dtype
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the elements in memory."""
+        return int(self.edges[-1]) * self.dtype.itemsize
+
+    def decode(self, room: Bytes) -> _Decoded:
+        """Fills `room`, of `n_bytes`, with the elements."""
+        elements = room.view(self.dtype)
+        bounds = itertools.pairwise(self.edges.tolist())
+        for content, size_bytes, (start, stop) in zip(self.contents, self.sizes, bounds, strict=True):
+            data = decompressor().read(content, size_bytes) if isinstance(content, list) else content
+            decode_page(self.encoding, data, elements[start:stop])
+        return _Decoded(elements, self.firsts, self.edges)
 
 
 @dataclass(frozen=True)
