@@ -44,12 +44,14 @@ from servicex_server.plan.types import (
     Type,
     depth_of,
     leaf_of,
+    n_columns_of,
     strip_option,
     without_names,
 )
 from servicex_server.plan.vector import PROPERTIES, coordinates_for
 
 FULL = Span()
+MAX_COLUMNS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,9 @@ class Builder:
         self._projected: dict[tuple[Expr, str], Typed] = {}
 
     def _typed(self, node: Expr, operand: Operand) -> Typed:
+        # Tuples of one value and itself double with each step; their types must not be walked through then.
+        if not isinstance(operand, Weak) and n_columns_of(operand) > MAX_COLUMNS:
+            fail(f"its records have more than {MAX_COLUMNS} columns")
         known = self._graph.add(node)
         self._types[known] = operand
         return Typed(known, operand)

@@ -6,7 +6,7 @@ Inside a bound plan the rows themselves are one more list around it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,16 @@ class Record:
 
     Attributes:
         name: the kind of vector that the records are (`vector.KINDS`); None for plain records.
+        n_columns: how many values one record holds when all records in it are counted out.
     """
 
     fields: tuple[tuple[str, Type], ...]
     is_tuple: bool = False
     name: str | None = None
+    n_columns: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_columns", sum(n_columns_of(content) for _, content in self.fields))
 
     def __str__(self) -> str:
         if self.name is not None:
@@ -118,6 +123,12 @@ def leaf_of(value: Type) -> Type:
     while isinstance(value, List):
         value = strip_option(value.content)
     return value
+
+
+def n_columns_of(value: Type) -> int:
+    """How many values of one leaf type an element is made of."""
+    leaf = leaf_of(value)
+    return leaf.n_columns if isinstance(leaf, Record) else 1
 
 
 def without_names(value: Type) -> Type:

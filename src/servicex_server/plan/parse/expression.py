@@ -254,7 +254,10 @@ class _Lowering:
     def _item(self, node: ast.expr) -> IndexItem:
         match node:
             case ast.Slice(lower=lower, upper=upper, step=step):
-                return Span(*(self._whole_number(bound) for bound in (lower, upper, step)))
+                span = Span(*(self._whole_number(bound) for bound in (lower, upper, step)))
+                if span.step == 0:
+                    self._fail("a slice with the step 0", node)
+                return span
             case ast.Constant(value=value) if value is ...:
                 return Rest()
             case ast.Constant(value=None):

@@ -91,6 +91,7 @@ def _check_growth(function: str, values: Sequence[Constant], symbol: str) -> Non
     if not isinstance(left, int) or not isinstance(right, int) or right <= 0:
         return
     n_bits = left.bit_length() * right if function == "power" else left.bit_length() + right
-    if n_bits > 2 * MAX_BITS and abs(left) > 1:
+    is_constant = abs(left) <= 1 if function == "power" else left == 0
+    if n_bits > 2 * MAX_BITS and not is_constant:
         message = f"'{symbol}' of constants does not fit {MAX_BITS} bits"
         raise QueryTypeError(message)

@@ -10,6 +10,8 @@ from servicex_server.errors import QueryError, QuerySyntaxError, UnsupportedQuer
 from servicex_server.plan.ir import Expr, Origin
 from servicex_server.plan.parse import sexpr
 
+MAX_ITEMS = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class Array:
@@ -28,10 +30,23 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """A dict, or (names None) a list or tuple."""
+    """A dict, or (names None) a list or tuple.
+
+    Attributes:
+        n_items: how many values it holds when all structures in it are counted out; bounded, since a tuple
+            of one value and itself doubles with each step.
+    """
 
     names: tuple[str, ...] | None
     values: tuple[Value, ...]
+    n_items: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        n_items = sum(item.n_items if isinstance(item, Structure) else 1 for item in self.values)
+        if n_items > MAX_ITEMS:
+            message = f"a list, tuple or dict holds more than {MAX_ITEMS} values"
+            raise UnsupportedQuery(message)
+        object.__setattr__(self, "n_items", n_items)
 
 
 @dataclass(frozen=True, slots=True)
