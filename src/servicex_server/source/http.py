@@ -109,9 +109,12 @@ class HttpSource:
             return [os.pread(self._spool, stop - start, start) for start, stop in blocks]
         if len(blocks) < 2:
             return [self._read_block(block) for block in blocks]
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._limits.n_connections, thread_name_prefix="http-range")
-        return list(self._threads.map(self._read_block, blocks))
+        with self._lock:
+            if self._threads is None:
+                name = "http-range"
+                self._threads = ThreadPoolExecutor(self._limits.n_connections, thread_name_prefix=name)
+            threads = self._threads
+        return list(threads.map(self._read_block, blocks))
 
     def _read_block(self, block: tuple[int, int]) -> bytes:
         start, stop = block

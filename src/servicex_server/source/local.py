@@ -61,16 +61,38 @@ class LocalSource:
             try:
                 piece = os.pread(self._descriptor, stop - position, position)
             except OSError as error:
-                message = f"cannot read {self.location}: {error.strerror}"
-                raise SourceUnavailable(message) from error
+                raise self._unreadable(error) from error
             if not piece:
-                message = f"{self.location} became shorter while it was read"
-                raise SourceUnavailable(message)
+                raise self._shorter()
             pieces.append(piece)
             position += len(piece)
         with self._lock:
             self.bytes_read += stop - start
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read_into(self, wanted: Sequence[tuple[int, int]], buffer: memoryview) -> None:
+        ranges.check_within(wanted, self.size_bytes, self.location)
+        filled = 0
+        for start, stop in wanted:
+            end = filled + stop - start
+            while filled < end:
+                try:
+                    n_bytes = os.preadv(self._descriptor, [buffer[filled:end]], stop - (end - filled))
+                except OSError as error:
+                    raise self._unreadable(error) from error
+                if not n_bytes:
+                    raise self._shorter()
+                filled += n_bytes
+        with self._lock:
+            self.bytes_read += filled
+
+    def _unreadable(self, error: OSError) -> SourceUnavailable:
+        message = f"cannot read {self.location}: {error.strerror}"
+        return SourceUnavailable(message)
+
+    def _shorter(self) -> SourceUnavailable:
+        message = f"{self.location} became shorter while it was read"
+        return SourceUnavailable(message)
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class ByteSource(Protocol):
@@ -38,6 +38,20 @@ class ByteSource(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class BufferSource(Protocol):
+    """A source that can read into memory that is there already, which saves asking the system for more."""
+
+    def read_into(self, wanted: Sequence[tuple[int, int]], buffer: memoryview) -> None:
+        """Puts the bytes of each `[start, stop)` into the buffer, one range after the other.
+
+        Raises:
+            SourceUnavailable: the bytes cannot be had now.
+            SourceCorrupt: a range lies outside the file.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

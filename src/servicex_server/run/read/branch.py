@@ -6,6 +6,7 @@ are left to uproot, whose interpretation decides.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,7 @@ class FastBranch:
     @property
     def item_bytes(self) -> int:
         """Bytes of one entry, or of one item of a jagged entry, in the file."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.stored.itemsize
+        return math.prod(self.shape) * self.stored.itemsize
 
 
 def fast_branch(branch: Any, known: dict[int, FastBranch | None]) -> FastBranch | None:

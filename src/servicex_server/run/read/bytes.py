@@ -8,15 +8,19 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 import uproot.source.chunk
 import uproot.source.futures
 
 from servicex_server.errors import SourceCorrupt
-from servicex_server.source.protocol import ByteSource
+from servicex_server.source.protocol import BufferSource, ByteSource
+from servicex_server.source.ranges import check_within
 
 _PREFETCH_BYTES = 256 * 1024 * 1024
 """Ranges are fetched ahead together up to so many bytes; beyond, as they are asked for."""
 
+_KEPT_BUFFER_BYTES = 64 * 1024 * 1024
+"""A thread that needed more gives it back when it needs less."""
 _MOST_DIGESTS = 256
 """Pieces of metadata of one file; with more of them it is not worth keeping."""
 
@@ -47,9 +51,23 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
         with self._count_lock:
             self.bytes_decompressed += n_bytes
 
-    def read_ranges(self, wanted: Sequence[ByteRange]) -> list[bytes]:
-        """The bytes of each range, past uproot; any thread may ask."""
-        return self._bytes.read_ranges(wanted)
+    def read_ranges(self, wanted: Sequence[ByteRange]) -> Sequence[bytes | memoryview]:
+        """The bytes of each range, past uproot; any thread may ask.
+
+        They may be valid only until the same thread asks again.
+        """
+        if not isinstance(self._bytes, BufferSource):
+            return self._bytes.read_ranges(wanted)
+        # Before memory is asked for: a damaged file may claim any number of bytes.
+        check_within(wanted, self._num_bytes, self._bytes.location)
+        buffer = _thread_buffer(sum(stop - start for start, stop in wanted))
+        self._bytes.read_into(wanted, buffer)
+        pieces: list[memoryview] = []
+        position = 0
+        for start, stop in wanted:
+            pieces.append(buffer[position : position + stop - start])
+            position += stop - start
+        return pieces
 
     def fetch_ahead(self, wanted: Sequence[ByteRange]) -> None:
         """Fetches ranges that are about to be asked for, in as few requests as the protocol needs."""
@@ -61,8 +79,8 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
         self._ahead = {}
 
     def read_metadata(self, wanted: Sequence[ByteRange]) -> list[bytes]:
-        """As `read_ranges`, for bytes that must be the same when another source is attached."""
-        pieces = self.read_ranges(wanted)
+        """Bytes that must be the same when another source is attached; any thread may ask."""
+        pieces = self._bytes.read_ranges(wanted)
         for place, piece in zip(wanted, pieces, strict=True):
             self._remember(place, piece)
         return pieces
@@ -143,3 +161,14 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
 
 def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _thread_buffer(size_bytes: int) -> memoryview:
+    """At least so many bytes of memory, the same for each call of this thread: fresh pages cost time."""
+    buffer: memoryview | None = getattr(_threads, "buffer", None)
+    if buffer is None or len(buffer) < size_bytes or size_bytes <= _KEPT_BUFFER_BYTES < len(buffer):
+        buffer = _threads.buffer = np.empty(size_bytes, np.uint8).data
+    return buffer
+
+
+_threads = threading.local()

@@ -105,8 +105,8 @@ class Chunk:
             raise ValueError(message)
         return places
 
-    def fill(self, pieces: Sequence[bytes]) -> None:
-        """Takes the bytes that `ranges` asked for, in the same order."""
+    def fill(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Takes the bytes that `ranges` asked for, in the same order; they are not needed after `column`."""
         self._data = {place: memoryview(piece) for place, piece in zip(self._places, pieces, strict=True)}
 
     # -- columns -----------------------------------------------------------------------------------------
@@ -161,14 +161,14 @@ class Chunk:
                     f"its basket {part.number} holds {basket.content_bytes} bytes, and its counts say {due}"
                 )
                 raise ValueError(message)
-        content = np.empty((int(counts.offsets[-1]), *branch.shape), branch.native)
+        offsets = counts.offsets.data
+        content = np.empty((int(offsets[-1]), *branch.shape), branch.native)
         for part, basket in zip(parts, baskets, strict=True):
             base = before[part.first - counts.first]
             starts = before[part.start - counts.first : part.stop - counts.first + 1] - base
             items = self._items(branch, basket, int(starts[0]), int(starts[-1]))
             picked = None if part.picked is None else _items_of(starts - starts[0], part.picked)
-            row, end_row = counts.offsets[part.row], counts.offsets[part.row + part.n_rows]
-            _copy(content[row:end_row], items, picked)
+            _copy(content[offsets[part.row] : offsets[part.row + part.n_rows]], items, picked)
         return counts.offsets, content
 
     def _own_lists(self, branch: FastBranch) -> tuple[ak.index.Index64, Values]:

@@ -128,6 +128,7 @@ def offsets_of(counts: npt.NDArray[np.integer]) -> Integers:
     [0, 2, 2, 3]
     """
     offsets = np.zeros(len(counts) + 1, np.int64)
-    # Converted first: a sum over another type goes through small buffers.
-    np.cumsum(counts.astype(np.int64, copy=False), out=offsets[1:])
+    # Converted in place, and then added up: a sum over another type goes through small buffers.
+    offsets[1:] = counts
+    np.cumsum(offsets[1:], out=offsets[1:])
     return offsets

@@ -38,9 +38,15 @@ class TTreeColumns:
         Args:
             skip_offsets: decompress no more of a basket than its entries. Then check sums over whole
                 baskets are not looked at, and sizes alone tell a corrupt one.
+
+        Raises:
+            ValueError: the number of entries makes no sense.
         """
         self.name = name
         self.n_entries = int(metadata.tree.num_entries)
+        if self.n_entries < 0:
+            message = f"it says that it has {self.n_entries} entries"
+            raise ValueError(message)
         self._metadata = metadata
         self._location = location
         self._skip_offsets = skip_offsets

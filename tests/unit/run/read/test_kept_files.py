@@ -107,6 +107,7 @@ def test_few_files_are_kept(kept: KeptFiles, content: bytes) -> None:
 def test_large_metadata_are_not_kept(
     kept: KeptFiles, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "kept_files", KeptFiles(most_bytes=100))
+    small = KeptFiles(most_bytes=100)
+    monkeypatch.setattr(module, "kept_files", small)
     read(MemorySource(content))
-    assert module.kept_files.take(MemorySource(content)) is None
+    assert small.take(MemorySource(content)) is None
