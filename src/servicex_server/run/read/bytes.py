@@ -79,8 +79,8 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
         self._ahead = {}
 
     def read_metadata(self, wanted: Sequence[ByteRange]) -> list[bytes]:
-        """As `read_ranges`, for bytes that must be the same when another source is attached."""
-        pieces = self.read_ranges(wanted)
+        """Bytes that must be the same when another source is attached; any thread may ask."""
+        pieces = self._bytes.read_ranges(wanted)
         for place, piece in zip(wanted, pieces, strict=True):
             self._remember(place, piece)
         return pieces

@@ -111,10 +111,3 @@ def test_large_metadata_are_not_kept(
     monkeypatch.setattr(module, "kept_files", small)
     read(MemorySource(content))
     assert small.take(MemorySource(content)) is None
-
-
-def test_files_whose_tuples_were_used_are_not_kept(kept: KeptFiles, samples: Path) -> None:
-    source = MemorySource((samples / "nano_tree_rntuple.root").read_bytes())
-    with RootFile(source) as file:
-        assert file.tree("Events").n_entries > 0
-    assert kept.take(source) is None

@@ -75,7 +75,7 @@ class ColumnReader:
     values: dict[Column, Values] = field(default_factory=dict)
     offsets: dict[Column, Integers] = field(default_factory=dict)
     _spans: dict[Column | None, Spans] = field(default_factory=dict)
-    _fetched: dict[ByteRange, bytes] = field(default_factory=dict)
+    _fetched: dict[ByteRange, bytes | memoryview] = field(default_factory=dict)
 
     def read(self, columns: Iterable[Column], entries: Spans) -> None:
         """Fills `values` and `offsets`, both of the wanted entries only.
@@ -129,7 +129,7 @@ class ColumnReader:
             self.source.file.count_decompressed(sum(pages.sizes))
 
     def _fetch(self, numbers: Mapping[Column, npt.NDArray[np.intp]]) -> None:
-        """Fetches the pages of these numbers, if they have not been."""
+        """Fetches the pages of these numbers, unless they are at hand."""
         wanted: dict[ByteRange, None] = {}
         n_bits = 0
         for column, some in numbers.items():
@@ -137,7 +137,7 @@ class ColumnReader:
                 pages = self.tables.table(column).pages[some]
                 n_bits += column.encoding.n_bits * int(pages["n_elements"].sum())
                 places = self.source.places(pages)
-            wanted.update((place, None) for place in places if place not in self._fetched)
+            wanted.update(dict.fromkeys(places))
         # Pages may share their bytes, but not overlap otherwise.
         if sum(stop - start for start, stop in wanted) > self.source.file.num_bytes:
             message = "its pages overlap"
@@ -146,7 +146,9 @@ class ColumnReader:
             message = f"pages claim to hold {n_bits // 8} bytes, in a file of {self.source.file.num_bytes}"
             raise ValueError(message)
         ranges = list(wanted)
-        self._fetched.update(zip(ranges, self.source.file.read_ranges(ranges), strict=True))
+        if not self._fetched.keys() >= wanted.keys():
+            # All of them: what was fetched before may be valid only until now.
+            self._fetched = dict(zip(ranges, self.source.file.read_ranges(ranges), strict=True))
 
     def _open(self, encoding: Encoding, table: PageTable, numbers: npt.NDArray[np.intp]) -> _Opened:
         """The pages of these numbers; all sizes are looked at before anything is allocated."""
