@@ -169,8 +169,7 @@ class Builder:
         if axis == 0:
             fail("the rows of the tree cannot be looped over inside a loop over themselves")
         source, like = self.jagged(source), self.jagged(like)
-        result = infer.at_axis(source.type, axis, List)
-        infer.truncate(like.type, axis + 1, Bool())
+        result = infer.align(source.type, like.type, axis)
         return self._typed(Align(source.expr, like.expr, axis, origin=origin), result)
 
     def broadcast(self, source: Typed, like: Typed, axes: int | None, origin: Origin | None) -> Typed:
@@ -238,7 +237,7 @@ class Builder:
             return vectors
         needed = coordinates_for(member, record.name)
         names = tuple(name for name in record.names if needed is not None and name in needed[1])
-        if needed is None or not names or len(names) == len(record.names):
+        if needed is None or not names or (len(names) == len(record.names) and needed[0] == record.name):
             return vectors
         fields = [self.project(vectors, name) for name in names]
         return self.vectors(self.zip(names, fields, depth_of(vectors.type)), needed[0], None)
