@@ -162,6 +162,18 @@ class Builder:
         node = Zip(names, tuple(value.expr for value in values), depth_limit, origin=origin)
         return self._typed(node, result)
 
+    def rename(self, value: Typed, names: tuple[str, ...]) -> Typed:
+        """The value's columns under these names."""
+        record = leaf_of(value.type)
+        if not isinstance(record, Record):
+            if len(names) == 1:
+                return self.zip(names, (value,), 1)
+            fail(f"the result is one column, but {len(names)} names are given for it")
+        if len(record.fields) != len(names):
+            fail(f"the result has {len(record.fields)} columns, but {len(names)} names are given for them")
+        fields = [self.project(value, field) for field in record.names]
+        return self.zip(names, fields, depth_of(value.type))
+
     def align(self, source: Typed, like: Typed, axis: int, origin: Origin | None) -> Typed:
         """The lists of `source` at `axis`, once per element of `like` there; anything else unchanged."""
         if isinstance(source.operand, Weak) or not infer.has_axis(source.type, axis):
