@@ -13,7 +13,6 @@ from servicex_server.plan.vector import MATRIX_METHODS, METHODS, PROPERTIES
 COUNTS = [2, 0, 1, 3]
 SYSTEMS = {
     "polar, float32": (("pt", "eta", "phi", "mass"), "float32"),
-    "Cartesian, float64": (("px", "py", "pz", "E"), "float64"),
     "Cartesian, int32": (("x", "y", "z", "t"), "int32"),
     "theta and tau": (("rho", "phi", "theta", "tau"), "float64"),
 }
