@@ -272,7 +272,9 @@ class Builder:
 
     def _several(self, records: Typed, names: Sequence[str], origin: Origin | None) -> Typed:
         fields = [self.project(records, name) for name in names]
-        return self.zip(tuple(names), fields, max(depth_of(records.type), 1), origin)
+        record = leaf_of(records.type)
+        is_tuple = isinstance(record, Record) and record.is_tuple
+        return self.zip(None if is_tuple else tuple(names), fields, max(depth_of(records.type), 1), origin)
 
     # -- fields ------------------------------------------------------------------------------------------
 
