@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,21 @@ SUB_QUERIES: list[dict[str, Any]] = [
     {"expressions": ["Muon_pt/sum(Muon_pt, axis=-1)"], "use_standard_awkward_axis": True},
     {"expressions": ["MET_pt - max(MET_pt)"], "use_standard_awkward_axis": True},
     {"expressions": ["erf(MET_phi)", "erfc(MET_phi)", "gamma(MET_pt/50)"]},
+    {"expressions": ["acos(Muon_eta/3)", "acosh(Muon_pt)", "asin(Muon_eta/3)", "asinh(Muon_eta)"]},
+    {"expressions": ["atan(Muon_eta)", "atan2(Muon_eta, Muon_phi)", "atanh(Muon_eta/3)", "cbrt(Muon_eta)"]},
+    {"expressions": ["ceil(Muon_eta)", "cos(Muon_phi)", "cosh(Muon_eta)", "exp2(Muon_eta)"]},
+    {"expressions": ["expm1(Muon_eta)", "fmax(Muon_eta, 1)", "fmin(MET_pt, Muon_pt)", "imag(Muon_pt)"]},
+    {"expressions": ["isinf(Muon_pt)", "log(Muon_pt)", "log1p(Muon_pt)", "log2(Muon_pt)"]},
+    {"expressions": ["conjugate(Muon_pt)", "absolute(Muon_eta)", "floor(Muon_eta)", "isfinite(Muon_pt)"]},
+    {"expressions": ["logical_or(HLT_IsoMu24, MET_pt > 20)", "nextafter(Muon_pt, 0)", "sin(Muon_phi)"]},
+    {"expressions": ["sinh(Muon_eta)", "tan(Muon_phi)", "tanh(Muon_eta)", "trunc(Muon_eta)"]},
+    {"expressions": ["arccos(Muon_eta/3)", "arccosh(Muon_pt)", "arcsin(Muon_eta/3)", "arcsinh(Muon_eta)"]},
+    {"expressions": ["arctan(Muon_eta)", "arctanh(Muon_eta/3)"]},
+    {"expressions": ["nanargmax(Muon_pt)", "nanargmin(Muon_pt)", "nanmin(Muon_pt)", "nanprod(Muon_pt)"]},
+    {"expressions": ["nanstd(Muon_pt)", "nanvar(Muon_pt)", "nanvar(Muon_pt, mask_identity=False)"]},
+    {"expressions": ["broadcast_fields(combinations(Jet_pt, 2), combinations(Jet_eta, 2))[0]"]},
+    {"expressions": ["MET_pt * almost_equal(Muon_pt, Muon_pt)"]},
+    {"expressions": ["cartesian([Muon_pt, Jet_pt])[['1', '0']]", "MET_pt if False else MET_phi"]},
     {"expressions": ["lgamma(MET_pt)", "factorial(PV_npvs/8)", "tgamma(MET_pt/50)"]},
 ]  # fmt: skip
 
@@ -118,6 +134,11 @@ def test_gives_what_uproot_gives(
         same = ak.almost_equal(result[name], expected[name], rtol=rtol, atol=rtol, check_parameters=False)
         assert same or ak.array_equal(result[name], expected[name], equal_nan=True)
     assert {name: from_awkward(result[name].type.content) for name in result.fields} == dict(output.schema)
+
+
+def test_every_function_is_compared() -> None:
+    called = {name for sub_query in SUB_QUERIES for name in re.findall(r"(\w+)\(", repr(sub_query))}
+    assert {*FUNCTIONS, *LANGUAGE_FUNCTIONS} <= called
 
 
 def test_knows_every_function_of_uproots_language() -> None:

@@ -1,6 +1,7 @@
 """Query text to plan. Text comes in; a plan leaves, then, met with a file's schema, a bound plan.
 
-Pure: no I/O, no knowledge of any file library; numpy only for its promotion rules. May import model, errors.
+Pure: no I/O, no knowledge of any file library; numpy only for its promotion rules, awkward and vector only
+for the types of vectors. May import model, errors.
 
     parse/      one front end per query language, all into the nodes of `ir`
     ir          the nodes
@@ -11,4 +12,5 @@ Pure: no I/O, no knowledge of any file library; numpy only for its promotion rul
     pattern     names chosen by globs and regular expressions; near names
     bind        plan + schema -> bound plan
     infer       the type that each operation gives
+    vector      what may be asked of vectors
 """

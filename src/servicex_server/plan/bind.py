@@ -270,7 +270,7 @@ class _TreeBinder:
                 bound = [self._settle(values[item]) if isinstance(item, Expr) else item for item in items]
                 return self._index(values[source], bound, node.origin)
             case Rename(source=source, names=names):
-                return self._rename(self._settle(values[source]), names)
+                return self._build.rename(self._settle(values[source]), names)
             case _:
                 return self._operation(node, values)
 
@@ -315,21 +315,6 @@ class _TreeBinder:
     def _later(self, rows: View, origin: Origin | None, step: Step) -> View:
         """The rows with a step more, whose problems name their own place."""
         return replace(rows, steps=(*rows.steps, lambda column: self._guarded(origin, lambda: step(column))))
-
-    def _rename(self, value: Typed, names: tuple[str, ...]) -> Typed:
-        record = leaf_of(value.type)
-        if not isinstance(record, Record):
-            if len(names) == 1:
-                return self._build.zip(names, (value,), 1)
-            message = f"the result is one column, but {len(names)} names are given for it"
-            raise QueryTypeError(message)
-        if len(record.fields) != len(names):
-            message = (
-                f"the result has {len(record.fields)} columns, but {len(names)} names are given for them"
-            )
-            raise QueryTypeError(message)
-        values = [self._build.project(value, field) for field in record.names]
-        return self._build.zip(names, values, depth_of(value.type))
 
     # -- names -------------------------------------------------------------------------------------------
 

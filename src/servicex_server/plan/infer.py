@@ -408,6 +408,20 @@ def zip_fields(
     return List(zip_fields(names, below, depth_limit, depth + 1), common_size(values))
 
 
+def align(source: Type, like: Type, axis: int) -> Type:
+    """The type of what `source` has at `axis`, repeated for each element that `like` has there."""
+    outer, other = strip_option(source), strip_option(like)
+    if not isinstance(other, List):
+        fail(no_list(like, axis))
+    if axis == 0:
+        result: Type = List(source)
+        return Option(result) if isinstance(like, Option) else result
+    if not isinstance(outer, List):
+        fail(no_list(source, axis))
+    result = List(align(outer.content, other.content, axis - 1))
+    return Option(result) if isinstance(source, Option) or isinstance(like, Option) else result
+
+
 def truncate(value: Type, axes: int, leaf: Type) -> Type:
     """The first `axes` lists of a type around another leaf."""
     if axes == 0:

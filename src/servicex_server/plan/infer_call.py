@@ -207,17 +207,14 @@ def _type_of_broadcast(function: str, operands: Sequence[Operand], options: Opti
         fail(f"there is no item {index}: {function} gives {len(operands)} arrays")
     if function == "broadcast_fields":
         records = [infer.strong(operand) for operand in operands]
-        if (
-            len(
-                {
-                    cast(Record, _leaf(record)).names if isinstance(_leaf(record), Record) else ()
-                    for record in records
-                }
-            )
-            != 1
-        ):
+        leaves = [_leaf(record) for record in records]
+        names = {leaf.names if isinstance(leaf, Record) else () for leaf in leaves}
+        if len(names) != 1:
             fail("the records must have the same fields")
-        return records[index]
+        # Tuples come back as records with the fields "0", "1", …
+        return map_leaf(
+            records[index], lambda leaf: Record(leaf.fields) if isinstance(leaf, Record) else leaf
+        )
     limit = cast("int | None", options.get("depth_limit"))
     zipped = infer.zip_fields(None, operands, limit)
     return map_leaf(zipped, lambda leaf: cast(Record, leaf).fields[index][1])

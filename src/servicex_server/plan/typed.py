@@ -173,6 +173,18 @@ class Builder:
         node = Zip(names, tuple(value.expr for value in values), depth_limit, origin=origin)
         return self._typed(node, result)
 
+    def rename(self, value: Typed, names: tuple[str, ...]) -> Typed:
+        """The value's columns under these names."""
+        record = leaf_of(value.type)
+        if not isinstance(record, Record):
+            if len(names) == 1:
+                return self.zip(names, (value,), 1)
+            fail(f"the result is one column, but {len(names)} names are given for it")
+        if len(record.fields) != len(names):
+            fail(f"the result has {len(record.fields)} columns, but {len(names)} names are given for them")
+        fields = [self.project(value, field) for field in record.names]
+        return self.zip(names, fields, depth_of(value.type))
+
     def align(self, source: Typed, like: Typed, axis: int, origin: Origin | None) -> Typed:
         """The lists of `source` at `axis`, once per element of `like` there; anything else unchanged."""
         if isinstance(source.operand, Weak) or not infer.has_axis(source.type, axis):
@@ -180,8 +192,7 @@ class Builder:
         if axis == 0:
             fail("the rows of the tree cannot be looped over inside a loop over themselves")
         source, like = self.jagged(source), self.jagged(like)
-        result = infer.at_axis(source.type, axis, List)
-        infer.truncate(like.type, axis + 1, Bool())
+        result = infer.align(source.type, like.type, axis)
         return self._typed(Align(source.expr, like.expr, axis, origin=origin), result)
 
     def broadcast(self, source: Typed, like: Typed, axes: int | None, origin: Origin | None) -> Typed:
@@ -249,7 +260,7 @@ class Builder:
             return vectors
         needed = coordinates_for(member, record.name)
         names = tuple(name for name in record.names if needed is not None and name in needed[1])
-        if needed is None or not names or len(names) == len(record.names):
+        if needed is None or not names or (len(names) == len(record.names) and needed[0] == record.name):
             return vectors
         fields = [self.project(vectors, name) for name in names]
         return self.vectors(self.zip(names, fields, depth_of(vectors.type)), needed[0], None)
@@ -272,7 +283,9 @@ class Builder:
 
     def _several(self, records: Typed, names: Sequence[str], origin: Origin | None) -> Typed:
         fields = [self.project(records, name) for name in names]
-        return self.zip(tuple(names), fields, max(depth_of(records.type), 1), origin)
+        record = leaf_of(records.type)
+        is_tuple = isinstance(record, Record) and record.is_tuple
+        return self.zip(None if is_tuple else tuple(names), fields, max(depth_of(records.type), 1), origin)
 
     # -- fields ------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -338,3 +340,31 @@ def test_functions_over_the_whole_file_cannot_be_chunked() -> None:
 
 def test_filters_have_no_effect_beside_expressions() -> None:
     assert raw(expressions="MET_pt", filter_name="Muon_*").schema == {"MET_pt": F4}
+
+
+def test_binding_loads_awkward_for_vectors_only() -> None:
+    script = (
+        "import sys; from servicex_server.plan.bind import bind; "
+        "from servicex_server.plan.parse import parse; "
+        "from servicex_server.plan.schema import MemoryFile, MemoryTree; "
+        "from servicex_server.plan.types import Number; "
+        "file = MemoryFile((MemoryTree('t', {'px': Number('float32'), 'py': Number('float32')}),)); "
+        "query = '(Select (call EventDataset) (lambda (list e) {}))'; "
+        "bind(parse('uproot', query.format(\"(attr e 'px')\")), file); print('awkward' in sys.modules); "
+        "call = \"(attr (call (attr e 'ToFourMomentum')) 'pt')\"; "
+        "bind(parse('uproot', query.format(call)), file); print('awkward' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert run.stdout.split() == ["False", "True"]
+
+
+def test_a_property_of_vectors_reads_the_coordinates_that_it_needs() -> None:
+    types = dict.fromkeys(("pt", "eta", "phi", "mass", "charge"), List(F4))
+    text = qastle.python_source_to_text_ast(
+        "EventDataset('f', 't').Select(lambda e: Zip({'pt': e.pt, 'eta': e.eta, 'phi': e.phi, "
+        "'mass': e.mass, 'charge': e.charge}).ToFourMomenta()).Select(lambda m: "
+        "m.Where(lambda v: v.charge > 0).Select(lambda v: v.py))"
+    )
+    (output,) = bind(parse("uproot", text), MemoryFile((MemoryTree("t", types),))).outputs
+    assert set(output.columns) == {"pt", "phi", "charge"}
+    assert output.schema == {"": List(F4)}

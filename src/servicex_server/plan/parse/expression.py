@@ -181,6 +181,8 @@ class _Lowering:
                 return self._call(node)
             case ast.Subscript():
                 return self._subscript(node)
+            case ast.IfExp(test=ast.Constant(value=test), body=body, orelse=otherwise):
+                return self.expression(body if test else otherwise)
             case ast.List() | ast.Tuple():
                 return self._refuse("a list of arrays outside of concatenate() and cartesian()", node)
             case _:
@@ -248,6 +250,9 @@ class _Lowering:
         if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
             name = node.slice.value
             return self._add(Field(source, name, origin=Origin(f"['{name}']")))
+        names = _texts(node.slice.elts) if isinstance(node.slice, ast.List) else None
+        if names:
+            return self._add(Call("fields", (source,), (("names", names),), origin=Origin("[[…]]")))
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         return self._add(Index(source, tuple(map(self._item, items)), origin=Origin("[…]")))
 
@@ -369,11 +374,9 @@ class _Lowering:
             case ast.List(elts=items) | ast.Tuple(elts=items) if items:
                 return [self.expression(item) for item in items], None
             case ast.Dict(keys=keys, values=items) if items and "cartesian" in function.name:
-                names = [
-                    key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)
-                ]
-                if len(names) == len(items) and len(set(names)) == len(names):
-                    return [self.expression(item) for item in items], tuple(names)
+                names = _texts(keys)
+                if names is not None:
+                    return [self.expression(item) for item in items], names
         return self._fail(f"{function.name} takes a list of arrays", node)
 
     def _options(
@@ -422,13 +425,9 @@ class _Lowering:
             case ast.Constant(value=None):
                 return None
             case ast.List(elts=items) | ast.Tuple(elts=items):
-                names = [
-                    item.value
-                    for item in items
-                    if isinstance(item, ast.Constant) and isinstance(item.value, str)
-                ]
-                if len(names) == len(items) and len(set(names)) == len(names):
-                    return tuple(names)
+                names = _texts(items)
+                if names is not None:
+                    return names
         return self._fail(
             f"'{parameter.name}' of {function.name} must be a list of different strings", node, QueryTypeError
         )
@@ -438,6 +437,14 @@ class _Lowering:
         if not isinstance(expr, Literal):
             self._refuse("anything but a constant here", node)
         return expr.value
+
+
+def _texts(nodes: Sequence[ast.expr | None]) -> tuple[str, ...] | None:
+    """The constants' values if all are different strings."""
+    texts = tuple(
+        node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    return texts if len(set(texts)) == len(nodes) else None
 
 
 def read_formulas(texts: Sequence[str], *, uses_event_axis: bool) -> tuple[Formula, ...]:
