@@ -1,4 +1,5 @@
-"""Measure the service around the engine: `make bench` prints a table and writes .cache/bench/service.json.
+"""Measure the service around the engine: `make bench-service` prints a table and writes
+.cache/bench/service.json.
 
 Time to ready, submit to Complete for one small file, submits per second, memory of the idle process tree by
 role, and the wall time of the official client's `deliver()` for one small file.
@@ -27,7 +28,8 @@ sys.path.insert(0, str(ROOT / "examples"))
 from local_server import LocalServer, local_server, stop_on_sigterm  # noqa: E402  lies in examples
 from toy_sample import generate  # noqa: E402
 
-FOLDER = ROOT / ".cache" / "bench"
+REPORT = ROOT / ".cache" / "bench" / "service.json"
+FOLDER = REPORT.with_suffix("")
 N_LATENCY = 20
 N_SUBMITS = 100
 
@@ -174,7 +176,7 @@ def main() -> None:
         "cores": psutil.cpu_count(),
         "python": platform.python_version(),
     }
-    (FOLDER / "service.json").write_text(json.dumps(results | machine, indent=2))
+    REPORT.write_text(json.dumps(results | machine, indent=2))
 
 
 if __name__ == "__main__":

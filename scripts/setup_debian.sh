@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Install the Debian packages that some tests use: an XRootD server. Only where root and apt exist.
+# Install the Debian packages that some tests use: an XRootD server, and bubblewrap for the sandbox of python queries.
+# Only where root and apt exist.
 set -euo pipefail
 
-if command -v xrootd >/dev/null; then
+packages=()
+command -v xrootd >/dev/null || packages+=(xrootd-server xrootd-server-plugins)
+command -v bwrap >/dev/null || packages+=(bubblewrap)
+if [ ${#packages[@]} = 0 ]; then
     exit 0
 fi
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
-    if apt-get update -qq && apt-get install -y -qq --no-install-recommends xrootd-server xrootd-server-plugins \
-        >/dev/null; then
+    if apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null; then
         exit 0
     fi
 fi
-echo "no XRootD server here; the tests that need one are skipped (Debian: xrootd-server xrootd-server-plugins)" >&2
+echo "missing here, so the tests that need it are skipped (Debian packages): ${packages[*]}" >&2
 [ "${CI:-}" != true ]

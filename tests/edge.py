@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from servicex_server.api.server import build_app
 from servicex_server.auth import AccessTokens
 from servicex_server.db import schema
 from servicex_server.db.session import Database
+from servicex_server.model.tally import CutStep, StageSeconds, Tally, WeightSum
 from servicex_server.model.unit import (
     Failure,
     FileDone,
@@ -43,6 +45,12 @@ SELECTION = '[{"treename": "Events", "expressions": ["Muon_pt"]}]'
 RESULT = b"PAR1 a result PAR1"
 REJECTION = "no branch 'Muon_ptt' in tree 'Events'; nearest: [Muon_pt, Muon_eta]"
 CORRUPT = "the file [a, b] is <b>corrupt</b>"
+TALLY = Tally(
+    bytes_decompressed=5000,
+    seconds=StageSeconds(decompress=0.125),
+    cut_flow=(CutStep("all", 100), CutStep("any(Muon_pt > 20)", 10)),
+    sums_of_weights=(WeightSum("genWeight", 99.5, math.nan),),
+)
 
 Outcome = Callable[[Unit], Report]
 
@@ -137,6 +145,7 @@ class Edge:
             size_bytes=stored.size_bytes,
             seconds=0.5,
             attempt=unit.attempt,
+            tally=TALLY,
         )
 
 

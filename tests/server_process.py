@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +81,24 @@ class ServerProcess:
         """An HTTP client that brings the owner's token (or the given one)."""
         headers = {"Authorization": f"Bearer {token or self.token}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+
+    def wait_finished(self, request_id: str, token: str | None = None) -> dict[str, object]:
+        """The status of the request in a terminal state; polls are held by the server, so few are made."""
+        with self.client(token) as client:
+            end = time.monotonic() + 120
+            while True:
+                answer = client.get(f"/servicex/transformation/{request_id}")
+                assert answer.status_code == 200, answer.text
+                status: dict[str, object] = answer.json()
+                if status["status"] in {"Complete", "Fatal", "Canceled", "Bad Dataset"}:
+                    return status
+                assert time.monotonic() < end, status
+
+    def wait_complete(self, request_id: str, token: str | None = None) -> dict[str, object]:
+        """The status of the request once it is complete; no other end will do."""
+        status = self.wait_finished(request_id, token)
+        assert status["status"] == "Complete", status
+        return status
 
     def stop(self) -> int:
         """Asks the server to stop, as Ctrl-C does, and waits until it has."""

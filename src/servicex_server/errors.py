@@ -9,6 +9,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     │   │   ├── QuerySyntaxError    it does not parse; carries the place in the text
     │   │   ├── UnsupportedQuery    it parses, but we do not (yet) execute it
     │   │   ├── UnknownName         a tree or branch that the file lacks; carries near names
+    │   │   │   └── UnknownTree     none of the trees it names
     │   │   └── QueryTypeError      names exist, but the operation does not fit their types
     │   ├── UnknownCodegen          no such code generator here
     │   ├── SourceRefused           an input this server may not read (root, private address, scheme)
@@ -21,14 +22,18 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     │   └── DatabaseUnavailable     the database cannot be reached or is locked for too long
     ├── TransformError              one input file could not be transformed
     │   ├── SourceUnavailable       unreachable, timed out: another attempt may help
+    │   │   └── SourceMissing       there is no such file: none will
     │   ├── SourceCorrupt           the bytes are not what the format promises
     │   ├── AttemptLost             the process that worked on the file died
     │   ├── AttemptTimedOut         the file took longer than its deadline
     │   └── ResourceExhausted       a bound on memory, time or output was hit
+    ├── FilesFailed                 some of the files of a call could not be transformed
     └── ConfigurationError          the operator's settings do not work; names the setting
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class ServicexError(Exception):
@@ -80,6 +85,10 @@ class UnknownName(QueryError):
         self.nearest = nearest
 
 
+class UnknownTree(UnknownName):
+    """The file has none of the trees that the query names."""
+
+
 class QueryTypeError(QueryError):
     """The query applies an operation to a type it does not fit."""
 
@@ -128,6 +137,10 @@ class SourceUnavailable(TransformError):
     """The file cannot be reached now."""
 
 
+class SourceMissing(SourceUnavailable):
+    """There is no such file."""
+
+
 class SourceCorrupt(TransformError):
     """The file's bytes are not what its format promises."""
 
@@ -142,6 +155,26 @@ class AttemptTimedOut(TransformError):
 
 class ResourceExhausted(TransformError):
     """A bound on memory, time or output size was reached."""
+
+
+class FilesFailed(ServicexError):
+    """Some of the files could not be transformed; the others are done.
+
+    Attributes:
+        failures: each file without a result, and why.
+        results: the results of the others.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        failures: tuple[tuple[str, ServicexError], ...] = (),
+        results: tuple[Path, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.failures = failures
+        self.results = results
 
 
 class ConfigurationError(ServicexError):

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import awkward as ak
+import h5py
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uproot
 
 import servicex_server
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.run.execute import transform_file
+from servicex_server.source.policy import CALLERS_OWN
 
 Arrays = Callable[[str], ak.Array]
+ONE_TABLE = (ResultFormat.PARQUET, ResultFormat.ARROW)
 
 
 @dataclass(frozen=True)
@@ -138,14 +143,45 @@ CASES = [
 
 
 def delivered(path: Path, result_format: ResultFormat) -> dict[str, ak.Array]:
-    if result_format is ResultFormat.PARQUET:
-        array = ak.from_parquet(path)
+    if result_format in ONE_TABLE:
+        array = read_arrow(path) if result_format is ResultFormat.ARROW else ak.from_parquet(path)
         return {name: array[name] for name in array.fields if name != "treename"}
+    if result_format is ResultFormat.HDF5:
+        with h5py.File(path) as file:
+            (tree,) = file.values()
+            return {str(node.attrs.get("name", name)): read_hdf5(node) for name, node in tree.items()}
     with uproot.open({path: None}) as file:
         tree = file["servicex" if "servicex" in file else "Events" if "Events" in file else "CollectionTree"]
         # Not name by name: a dot in a field's name would be taken for a path.
         arrays = tree.arrays()
         return {name: arrays[name] for name in arrays.fields}
+
+
+def read_arrow(path: Path) -> ak.Array:
+    with pa.memory_map(str(path)) as source:
+        return ak.from_arrow(pa.ipc.open_file(source).read_all())
+
+
+def read_hdf5(node: h5py.Dataset | h5py.Group) -> ak.Array:
+    if isinstance(node, h5py.Dataset):
+        return ak.Array(node[:])
+    return ak.unflatten(read_hdf5(node["content"]), np.diff(node["offsets"][:]))
+
+
+def n_tables(path: Path, result_format: ResultFormat) -> int:
+    """Columns of the only table, or the number of trees."""
+    match result_format:
+        case ResultFormat.PARQUET:
+            return len(pq.read_table(path).column_names)
+        case ResultFormat.ARROW:
+            with pa.memory_map(str(path)) as source:
+                return len(pa.ipc.open_file(source).schema)
+        case ResultFormat.HDF5:
+            with h5py.File(path) as hdf5:
+                return len(hdf5)
+        case _:
+            with uproot.open({path: None}) as root:
+                return len(root.keys())
 
 
 def assert_equal(found: ak.Array, expected: ak.Array) -> None:
@@ -219,19 +255,16 @@ def test_nothing_passing_is_a_success_with_the_right_schema(
 def test_a_file_without_the_trees_asked_for_gives_an_empty_result(
     result_format: ResultFormat, samples: Path, tmp_path: Path
 ) -> None:
-    (summary,) = servicex_server.transform(
-        samples / "nano_dy.root",
+    summary = transform_file(
+        str(samples / "nano_dy.root"),
         codegen="uproot-raw",
         selection=raw("NoSuchTree", ["x"]),
         output=tmp_path / "out",
         result_format=result_format,
+        policy=CALLERS_OWN,
     )
     assert (summary.n_events_in, summary.n_events_out) == (0, 0)
-    if result_format is ResultFormat.PARQUET:
-        assert pq.read_table(tmp_path / "out").num_columns == 0
-    else:
-        with uproot.open({tmp_path / "out": None}) as file:
-            assert file.keys() == []
+    assert n_tables(tmp_path / "out", result_format) == 0
 
 
 @pytest.mark.parametrize("result_format", ResultFormat)
@@ -251,6 +284,8 @@ def test_a_bare_column_has_the_official_name(
     if result_format is ResultFormat.PARQUET:
         assert pq.read_schema(tmp_path / "out").names == [""]
         assert_equal(ak.from_parquet(tmp_path / "out"), expected)
+    elif result_format is ResultFormat.ARROW:
+        assert_equal(read_arrow(tmp_path / "out"), expected)
     else:
         assert_equal(delivered(tmp_path / "out", result_format)["branch"], expected)
 
@@ -296,8 +331,6 @@ def test_chunks_change_nothing(tmp_path: Path) -> None:
         {"x": "(attr e 'x')", "jet": "(call Where (attr e 'jet') (lambda (list p) (> p 20)))"},
         "(> (attr e 'x') 0)",
     )
-    from servicex_server.run.execute import transform_file  # noqa: PLC0415  (only here)
-    from servicex_server.source.policy import CALLERS_OWN  # noqa: PLC0415
 
     results = []
     for number, chunk_bytes in enumerate((1 << 30, 10_000, 300)):

@@ -90,15 +90,8 @@ async def test_unknown_keys(store: Store) -> None:
     put(store, "request/1-1", b"content")
     for key in ("request/2-1", "other/1-1", "request"):
         assert await store.head(key) is None
-        assert await store.local_path(key) is None
         with pytest.raises(NotFound, match=re.escape(repr(key))):
             await read(store, key)
-
-
-async def test_local_path_has_the_bytes_if_there_is_one(store: Store) -> None:
-    put(store, "request/1-1", b"content")
-    path = await store.local_path("request/1-1")
-    assert path is None or path.read_bytes() == b"content"
 
 
 async def test_stream_gives_pieces_of_bounded_size(store: Store) -> None:
@@ -211,8 +204,6 @@ async def test_keys_that_could_lead_elsewhere_are_refused(store: Store, key: str
         store.put_file(key, path)
     with pytest.raises(ValueError, match="takes no key"):
         await store.head(key)
-    with pytest.raises(ValueError, match="takes no key"):
-        await store.local_path(key)
     with pytest.raises(ValueError, match="takes no key"):
         await read(store, key)
 

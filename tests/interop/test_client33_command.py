@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import boto3
+import h5py
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -35,7 +38,7 @@ def server(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield running
 
 
-def submit(server: ServerProcess, file: Path, title: str) -> str:
+def submit(server: ServerProcess, file: Path, title: str, result_format: str = "parquet") -> str:
     """Submit without the client (it would wait 5 s); return the request's id once it is complete."""
     body = {
         "title": title,
@@ -43,13 +46,12 @@ def submit(server: ServerProcess, file: Path, title: str) -> str:
         "selection": json.dumps(QUERY),
         "codegen": "uproot-raw",
         "result-destination": "object-store",
-        "result-format": "parquet",
+        "result-format": result_format,
     }
     with server.client() as http:
         answer = http.post("/servicex/transformation", json=body)
         request_id = str(answer.raise_for_status().json()["request_id"])
-        while http.get(f"/servicex/transformation/{request_id}").json()["status"] != "Complete":
-            pass  # each poll is held until something changes
+    server.wait_complete(request_id)
     return request_id
 
 
@@ -97,6 +99,54 @@ def test_downloads_gets_a_dataset_and_deletes(
     assert deleted.was_carried_out, deleted.stderr
     assert request_id not in servicex(config, "transforms", "list").stdout
     assert "deleted" in servicex(config, "datasets", "delete", str(dataset_id)).stdout
+
+
+def test_formats_unknown_to_the_client_do_not_spoil_its_list(
+    server: ServerProcess, inputs: Path, servicex: Servicex, tmp_path: Path
+) -> None:
+    known = submit(server, inputs / "good.root", "known")
+    unknown = {kind: submit(server, inputs / "good.root", kind, kind) for kind in ("arrow", "hdf5")}
+    listed = servicex(server.client_config, "transforms", "list")
+    assert listed.code == 0, listed.stderr
+    assert known in listed.stdout
+    assert not any(request_id in listed.stdout for request_id in unknown.values())
+
+    counts = {}
+    with server.client() as http:
+        for kind, request_id in unknown.items():
+            url = f"/servicex/transformation/{request_id}"
+            status = http.get(url).json()
+            assert status["result-format"] == kind
+            (result,) = http.get(f"{url}/results").json()["results"]
+            path = tmp_path / kind
+            path.write_bytes(read_object(status, result["s3-object-name"]))
+            assert path.stat().st_size == result["total-bytes"]
+            counts[kind] = count_rows(path)
+            assert http.delete(url).status_code == 200
+            assert http.get(url).status_code == 404
+    assert counts == {"arrow": 40, "hdf5": 40}
+
+
+def read_object(status: dict[str, Any], key: str) -> bytes:
+    """A result, fetched with the keys of its request."""
+    store = boto3.client(
+        "s3",
+        endpoint_url=f"http://{status['minio-endpoint']}",
+        aws_access_key_id=status["minio-access-key"],
+        aws_secret_access_key=status["minio-secret-key"],
+        region_name="us-east-1",
+    )
+    content = store.get_object(Bucket=status["request_id"], Key=key)["Body"].read()
+    assert isinstance(content, bytes)
+    return content
+
+
+def count_rows(path: Path) -> int:
+    """Rows of an Arrow or HDF5 file."""
+    if path.name == "arrow":
+        return len(ak.from_arrow(pa.ipc.open_file(path).read_all()))
+    with h5py.File(path) as file:
+        return len(file["Events/MET_pt"])
 
 
 def test_an_unknown_transform_is_an_error_and_no_hang(server: ServerProcess, servicex: Servicex) -> None:

@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
+from sandbox_here import sandbox_here
 from server_process import ServerProcess
+
+__all__ = ["sandbox_here"]
 
 FORMATS = ("parquet", "root-ttree", "root-rntuple")
 # How results come, and for which samples: signing is the same for all, and the client is slow.
@@ -127,6 +130,19 @@ QUESTIONS: Mapping[str, Question] = {
         _select_physlite,
     ),
 }
+TCUT = """{
+    "tree_name": "Events",
+    "selected_columns": "Muon_pt, MET_pt",
+    "tcut_selection": "MET_pt > 10 && Sum$(Muon_pt > 15) >= 1"
+}"""
+PYTHON = """
+    def run_query(file_path):
+        import awkward as ak
+        import uproot
+
+        events = uproot.open(file_path)["Events"].arrays(["Muon_pt", "MET_pt"])
+        return events[ak.any(events.Muon_pt > 15, axis=1) & (events.MET_pt > 10)]
+"""
 RAW = {"kind": "uproot-raw", "query": [{"treename": "Events", "expressions": ["event", "MET_pt"]}]}
 
 
@@ -199,6 +215,16 @@ def delivered(inputs: Path, server: ServerProcess, start_client33: Any, tmp_path
         ],
         "empty": [{"name": "empty", "files": three[:1], **raw(cut="event < 0")}],
         "not offered": [{"name": "not offered", "files": three[:1], **RAW, "codegen": "atlasr22"}],
+        "tcut": [{"name": "tcut", "files": three[:1], "kind": "text", "query": TCUT, "codegen": "tcut"}],
+        "python": [{"name": "python", "files": three[:1], "kind": "python", "query": PYTHON}],
+        "python error": [
+            {
+                "name": "python error",
+                "files": three[:1],
+                "kind": "python",
+                "query": PYTHON.replace('"Events"', '"Event"'),
+            }
+        ],
         "outside": [{"name": "outside", "files": ["/etc/hostname"], **RAW}],
         "finder": [{"name": "finder", "did": "rucio://mc:dataset", **RAW}],
     }
@@ -305,6 +331,36 @@ def test_no_row_passing_is_a_success_with_the_right_columns(delivered: Delivered
 def test_a_code_generator_that_is_not_offered_is_named(delivered: Delivered) -> None:
     answer = delivered.answers["not offered"]
     assert "atlasr22" in (answer["errors"].get("not offered") or answer["raised"])
+
+
+def select_muons(path: Path) -> list[object]:
+    events = uproot.open(path)["Events"].arrays(["Muon_pt", "MET_pt"])
+    good = events[ak.any(events.Muon_pt > 15, axis=1) & (events.MET_pt > 10)]
+    assert 0 < len(good) < len(events)
+    rows: list[object] = good.to_list()
+    return rows
+
+
+def test_a_tcut_selection_is_a_query_text(delivered: Delivered, inputs: Path) -> None:
+    (place,) = delivered.answers["tcut"]["delivered"]["tcut"]
+    assert ak.from_parquet(place).to_list() == select_muons(inputs / "first.root")
+
+
+@pytest.mark.usefixtures("sandbox_here")
+def test_a_python_function_runs(delivered: Delivered, inputs: Path) -> None:
+    (place,) = delivered.answers["python"]["delivered"]["python"]
+    assert ak.from_parquet(place).to_list() == select_muons(inputs / "first.root")
+
+
+@pytest.mark.usefixtures("sandbox_here")
+def test_a_python_function_that_fails_is_told_its_line(delivered: Delivered, server: ServerProcess) -> None:
+    assert "1/1 files failed" in delivered.messages
+    with server.client() as http:
+        requests = http.get("/servicex/transformation").json()["requests"]
+        (request_id,) = [entry["request_id"] for entry in requests if entry["title"] == "python error"]
+        page = http.get(f"/transformation-request/{request_id}/results", params={"status": "failure"})
+    assert "KeyInFileError" in page.text
+    assert "line 6 of the code" in page.text
 
 
 def test_a_file_outside_the_roots_is_refused(delivered: Delivered, inputs: Path) -> None:

@@ -31,7 +31,8 @@ def inputs(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     flags = ("--workers", "1", "--local-root", str(inputs))
-    data_dir = tmp_path_factory.mktemp("server") / "data"
+    # Below the root, as it is for everybody who just types `servicex-server up`.
+    data_dir = inputs / "servicex-data"
     # The first hop of the redirect test is allowed by name; 127.0.0.1 itself is not.
     environment = {"SERVICEX_ALLOWED_PRIVATE_HOSTS": "localhost"}
     with ServerProcess(data_dir, flags, environment) as running:
@@ -59,11 +60,7 @@ def refusal(server: ServerProcess, file: str) -> str:
 def finished(server: ServerProcess, *files: str, token: str | None = None) -> dict[str, object]:
     with server.client(token) as client:
         request_id = client.post("/servicex/transformation", json=body(*files)).json()["request_id"]
-        for _ in range(20):
-            status: dict[str, object] = client.get(f"/servicex/transformation/{request_id}").json()
-            if status["status"] == "Complete":
-                return status
-    pytest.fail(f"unfinished: {status}")
+    return server.wait_complete(request_id, token)
 
 
 @pytest.mark.parametrize("path", ["/servicex", "/servicex/transformation", "/servicex/datasets"])
@@ -72,12 +69,8 @@ def test_without_the_right_token_there_is_no_answer(
     server: ServerProcess, path: str, headers: dict[str, str]
 ) -> None:
     answer = httpx.get(server.url + path, headers=headers)
-    if path == "/servicex":
-        # What the server is may be asked by anybody, as the official client does before it has a token.
-        assert answer.status_code in {200, 401}
-    else:
-        assert answer.status_code == 401
-        assert "token" in answer.json()["message"]
+    assert answer.status_code == 401
+    assert "token" in answer.json()["message"]
 
 
 def test_wrong_token_gets_no_access_token(server: ServerProcess) -> None:
@@ -114,6 +107,24 @@ def test_symlink_out_of_the_roots_is_refused(server: ServerProcess, inputs: Path
     link = inputs / "link.root"
     link.symlink_to(outside)
     assert "link.root" in refusal(server, str(link))
+
+
+def test_the_servers_own_folder_is_no_input(server: ServerProcess, inputs: Path) -> None:
+    status = finished(server, str(inputs / "good.root"))
+    (result,) = server.data_dir.glob(f"store/objects/{status['request_id']}/*")
+    link = inputs / "own.root"
+    link.symlink_to(result)
+    for path in (result, server.data_dir / "secret", server.client_config, link, "servicex-data/secret"):
+        assert "except the server's own data folder" in refusal(server, str(path))
+
+
+def test_what_is_no_root_file_is_refused_without_a_word_of_it(server: ServerProcess, inputs: Path) -> None:
+    (inputs / "diary.txt").write_text("Dear diary, today I met the spectre of ROOT files")
+    status = finished(server, "diary.txt")
+    with server.client() as client:
+        page = client.get(f"/servicex/transformation/{status['request_id']}/errors")
+    assert "is not a ROOT file" in page.text
+    assert "Dear" not in page.text
 
 
 @pytest.mark.parametrize(
@@ -218,3 +229,15 @@ def test_open_server_still_gives_a_client_with_a_token_a_decodable_one(tmp_path:
         assert answer.status_code == 200
         assert answer.json()["access_token"].count(".") == 2
         assert "token:" not in running.client_config.read_text()
+
+
+def test_a_server_open_to_the_network_warns(tmp_path: Path) -> None:
+    loud, quiet = (
+        ServerProcess(tmp_path / name, ("--workers", "1", "--no-auth", "--host", host), cwd=tmp_path)
+        for name, host in (("network", "0.0.0.0"), ("loopback", "127.0.0.1"))
+    )
+    for server in (loud, quiet):
+        with server:
+            assert httpx.get(f"{server.url}/servicex").status_code == 200
+    assert "WARNING: open to the network" in loud.log.read_text()
+    assert "WARNING" not in quiet.log.read_text()

@@ -54,18 +54,6 @@ def wait_until(condition: object, what: str, timeout_s: float = 60) -> None:
         time.sleep(0.05)
 
 
-def wait_finished(server: ServerProcess, request_id: str) -> dict[str, object]:
-    with server.client() as client:
-        end = time.monotonic() + 120
-        while True:
-            answer = client.get(f"/servicex/transformation/{request_id}")
-            assert answer.status_code == 200, answer.text
-            status: dict[str, object] = answer.json()
-            if status["status"] in {"Complete", "Fatal", "Canceled"}:
-                return status
-            assert time.monotonic() < end, status
-
-
 def submit(server: ServerProcess, files: list[str], selection: str = QUERY) -> str:
     body = {
         "title": "faults",
@@ -130,7 +118,7 @@ def start(data_dir: Path, mark: str, *, roots: Path | None = None) -> ServerProc
 
 
 def check_each_file_once(server: ServerProcess, request_id: str, expected: list[int]) -> None:
-    status = wait_finished(server, request_id)
+    status = server.wait_finished(request_id)
     assert (status["status"], status["files"], status["files-completed"], status["files-failed"]) == (
         "Complete",
         20,

@@ -28,7 +28,6 @@ class ApiConfig:
         auth_enabled: ask for a token on every call.
         allowed_hosts: names beyond loopback that the Host header may carry; `*` for any.
         public_url: what clients see, `http[s]://host[:port]`; default is what they ask for.
-        trust_forwarded_proto: believe `X-Forwarded-Proto` of a proxy in front.
         region: region of the S3 endpoint.
         hold_s: the status of an unfinished request is held back until it ends or reaches this age.
         answer_within_s: everything else but submits and results is given up after so long.
@@ -44,7 +43,6 @@ class ApiConfig:
     auth_enabled: bool = True
     allowed_hosts: tuple[str, ...] = ()
     public_url: str | None = None
-    trust_forwarded_proto: bool = False
     region: str = "us-east-1"
     hold_s: float = 4.0
     answer_within_s: float = 4.7

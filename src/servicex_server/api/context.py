@@ -31,11 +31,7 @@ class ApiContext:
         """URL of this server as the caller sees it, without a trailing slash."""
         if self.config.public_url is not None:
             return self.config.public_url.rstrip("/")
-        scheme: str = request.scope["scheme"]
-        if self.config.trust_forwarded_proto:
-            forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
-            scheme = forwarded if forwarded in {"http", "https"} else scheme
-        return f"{scheme}://{request.headers['host']}"
+        return f"{request.scope['scheme']}://{request.headers['host']}"
 
 
 @dataclass(frozen=True, slots=True)

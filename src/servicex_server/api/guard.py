@@ -7,6 +7,7 @@ https://www.w3.org/TR/fetch-metadata/ for `Sec-Fetch-Site`.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -37,7 +38,7 @@ class HostRule:
     @classmethod
     def from_names(cls, names: tuple[str, ...], public_host: str | None = None) -> HostRule:
         further = (public_host,) if public_host else ()
-        allowed = frozenset(name.strip().lower() for name in (*ALWAYS_ALLOWED, *names, *further))
+        allowed = frozenset(_as_in_header(name) for name in (*ALWAYS_ALLOWED, *names, *further))
         return cls(names=allowed, public_host=public_host.lower() if public_host else None)
 
     def allows(self, host: str) -> bool:
@@ -91,6 +92,15 @@ class Guard:
             if not is_link or path.lstrip("/").startswith("servicex"):
                 return "requests on behalf of another site's page are refused"
         return None
+
+
+def _as_in_header(name: str) -> str:
+    """A host as the Host header has it: IPv6 addresses in brackets, and in their short form."""
+    host = name.strip().lower()
+    try:
+        return f"[{ipaddress.IPv6Address(host.strip('[]'))}]"
+    except ValueError:
+        return host
 
 
 def _without_default_port(netloc: str, scheme: str) -> str:

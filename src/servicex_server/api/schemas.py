@@ -13,7 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from servicex_server.api.text import to_message
 from servicex_server.errors import InvalidRequest
+from servicex_server.model.compression import CODECS, parse_compression
 from servicex_server.model.kinds import FileStatus, RequestState, ResultDestination, ResultFormat
+from servicex_server.model.naming import show_location
 from servicex_server.model.request import (
     Dataset,
     DatasetFile,
@@ -22,9 +24,9 @@ from servicex_server.model.request import (
     Submission,
     TransformRequest,
 )
+from servicex_server.model.tally import NO_TALLY, add_up, to_document
 
 CAPABILITIES = ("poll_local_transformation_results", "long_sample_titles_10240")
-MAX_WORKERS = 100_000
 _TITLE_CHARACTERS = 12_000
 _GAVE_UP = frozenset({RequestState.CANCELED, RequestState.BAD_DATASET})
 
@@ -128,9 +130,9 @@ def _listed(request: TransformRequest, *, app_version: str, base_url: str) -> di
         "title": to_message(request.title, _TITLE_CHARACTERS) if request.title is not None else None,
         "selection": request.selection,
         "tree_name": request.tree_name,
-        # No container runs a request here; the client insists on texts.
+        # A request has no container and no workers of its own here; the client insists on both.
         "image": f"servicex-server:{app_version}",
-        "workers": request.workers,
+        "workers": 1,
         "result_destination": request.result_destination,
         "result_format": request.result_format,
         "generated_code_cm": "",
@@ -191,6 +193,43 @@ class FileOutcome(BaseModel):
             events_out=result.n_events_out,
             bytes_read=result.bytes_read,
         )
+
+
+class CutRows(BaseModel):
+    """Rows that pass one cut and all before it."""
+
+    cut: str
+    rows: int
+
+
+class WeightSums(BaseModel):
+    """Sums of a branch of weights; null for what is no finite number."""
+
+    before: float | None
+    after: float | None
+
+
+class Counted(BaseModel):
+    """What is counted and timed beyond the outcome, of one file or of several."""
+
+    bytes_decompressed: int = Field(serialization_alias="bytes-decompressed")
+    seconds: dict[str, float] = Field(
+        serialization_alias="seconds-by-stage", description="Threads are added up."
+    )
+    cut_flow: list[CutRows] = Field(serialization_alias="cut-flow")
+    sums_of_weights: dict[str, WeightSums] = Field(
+        serialization_alias="sums-of-weights",
+        description="By branch: over all rows read, and over those that pass the selection.",
+    )
+
+
+class DetailedOutcome(FileOutcome, Counted):
+    """How one file of a request ended, with all that was counted."""
+
+    @classmethod
+    def from_result(cls, result: FileResult) -> Self:
+        outcome = dict(FileOutcome.from_result(result))
+        return cls.model_validate(outcome | to_document(result.tally or NO_TALLY))
 
 
 class FileOutcomes(BaseModel):
@@ -263,10 +302,16 @@ class Progress(BaseModel):
         )
 
 
-class DetailedProgress(Progress):
-    """The short status with the outcome of every file."""
+class DetailedProgress(Progress, Counted):
+    """The short status with the outcome of every file, and what is counted of all of them together."""
 
-    details: list[FileOutcome]
+    details: list[DetailedOutcome]
+
+    @classmethod
+    def from_results(cls, progress: Progress, results: list[FileResult]) -> Self:
+        totals = to_document(add_up([result.tally for result in results if result.tally is not None]))
+        details = [DetailedOutcome.from_result(result) for result in results]
+        return cls.model_validate({**dict(progress), **totals, "details": details})
 
 
 class FileError(BaseModel):
@@ -342,7 +387,10 @@ class DatasetList(BaseModel):
 
 
 class FileSummary(BaseModel):
-    """One file of a data set, with its replicas joined by commas."""
+    """One file of a data set, with its replicas joined by commas.
+
+    Data sets are everybody's, so credentials in the URLs, which are their submitter's, are left out.
+    """
 
     id: int
     adler32: str | None
@@ -357,7 +405,7 @@ class FileSummary(BaseModel):
             adler32=file.adler32,
             file_size=file.size_bytes,
             file_events=file.n_events,
-            paths=",".join(file.paths),
+            paths=",".join(map(show_location, file.paths)),
         )
 
 
@@ -380,11 +428,6 @@ class DatasetDeleted(BaseModel):
     stale: Literal[True] = True
 
 
-def _to_count(value: object) -> object:
-    """Client 2.6 sends numbers as texts."""
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
-
-
 def _without_nul(value: object) -> object:
     texts = value if isinstance(value, list) else [value]
     if any(isinstance(text, str) and "\0" in text for text in texts):
@@ -397,7 +440,11 @@ Text = Annotated[str, BeforeValidator(_without_nul)]
 
 
 class TransformSubmission(BaseModel):
-    """What to transform: a data set by its identifier, or a list of files. Unknown keys are ignored."""
+    """What to transform: a data set by its identifier, or a list of files.
+
+    Further keys are ignored, also `image`, `workers` and `chunk-size`, which steer containers that a request
+    does not have here.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -421,8 +468,11 @@ class TransformSubmission(BaseModel):
     tree_name: Text | None = Field(
         None, alias="tree-name", description="Tree to read if the query names none."
     )
-    workers: Annotated[int, BeforeValidator(_to_count), Field(ge=1, le=MAX_WORKERS)] | None = None
-    image: Text | None = None
+    compression: Text | None = Field(
+        None,
+        description="Codec and level of the results, such as `zstd:3`; "
+        + "; ".join(f"{kind.value}: {', '.join(codecs)}" for kind, codecs in CODECS.items()),
+    )
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:
@@ -446,17 +496,18 @@ class TransformSubmission(BaseModel):
             )
             message = f"the submission is malformed: {wrong}"
             raise InvalidRequest(message) from error
+        result_format = _one_of(ResultFormat, "result-format", sent.result_format)
+        compression = sent.compression
         return Submission(
             selection=sent.selection,
             codegen=sent.codegen,
-            result_format=_one_of(ResultFormat, "result-format", sent.result_format),
+            result_format=result_format,
             result_destination=_object_store(sent.result_destination),
             did=sent.did or None,
             files=tuple(sent.file_list) if sent.file_list else None,
             title=sent.title,
             tree_name=sent.tree_name,
-            workers=sent.workers,
-            image=sent.image,
+            compression=parse_compression(compression, result_format) if compression is not None else None,
         )
 
 

@@ -55,7 +55,7 @@ def build_app(services: Services, config: ApiConfig, *, install_pages: InstallPa
     gate = Gate(
         config.access_tokens,
         is_open=not config.auth_enabled,
-        find_by_token=partial(find_principal, services),
+        find_by_token=partial(find_principal, services.db),
         find_by_name=partial(_find_by_name, services),
     )
     context = ApiContext(services=services, config=config, gate=gate)

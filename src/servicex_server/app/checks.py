@@ -13,13 +13,16 @@ from importlib.metadata import version
 
 import httpx
 
-from servicex_server.app.datadir import DataDir
-from servicex_server.app.settings import Settings
+from servicex_server.app.datadir import DataDir, is_inside
+from servicex_server.app.generators import look_for_generators
+from servicex_server.app.settings import LOOPBACK, Settings
+from servicex_server.app.tokens import find_holder
 from servicex_server.db import schema
-from servicex_server.errors import ConfigurationError
-from servicex_server.plan.parse import CODEGENS
+from servicex_server.errors import ConfigurationError, DatabaseUnavailable
+from servicex_server.run.sandbox.available import describe
+from servicex_server.run.sandbox.limits import show_bytes
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_ANSWER_WITHIN_S = 5.0
 
 
 class Grade(StrEnum):
@@ -47,10 +50,10 @@ def examine(settings: Settings) -> list[Finding]:
         _folder(settings),
         _database(settings),
         *_roots(settings),
-        _access(settings),
-        _generators(),
+        *_generators(settings),
         _xrootd(),
-        _server(settings),
+        *_server(settings),
+        _client_file(settings),
     ]
 
 
@@ -87,7 +90,11 @@ def _database(settings: Settings) -> Finding:
 
 def _roots(settings: Settings) -> Iterator[Finding]:
     for root in settings.local_roots:
-        if root.is_dir() and os.access(root, os.R_OK | os.X_OK):
+        if is_inside(root, settings.data_dir):
+            yield Finding(
+                "local root", Grade.FAIL, f"{root} lies in the data folder, which inputs are never read from"
+            )
+        elif root.is_dir() and os.access(root, os.R_OK | os.X_OK):
             yield Finding("local root", Grade.OK, str(root))
         else:
             yield Finding(
@@ -97,18 +104,14 @@ def _roots(settings: Settings) -> Iterator[Finding]:
         yield Finding("local root", Grade.NOTE, "none: only http(s):// and root:// inputs are allowed")
 
 
-def _access(settings: Settings) -> Finding:
-    if settings.auth:
-        return Finding(
-            "access", Grade.OK, f"token asked for; yours is in {DataDir(settings.data_dir).client_config}"
-        )
-    if settings.host in LOOPBACK:
-        return Finding("access", Grade.NOTE, "open to every user of this machine (auth is off)")
-    return Finding("access", Grade.WARNING, f"open to everybody who reaches {settings.host} (auth is off)")
-
-
-def _generators() -> Finding:
-    return Finding("code generators", Grade.OK, ", ".join(sorted(CODEGENS)))
+def _generators(settings: Settings) -> Iterator[Finding]:
+    generators = look_for_generators(settings)
+    yield Finding("code generators", Grade.OK, ", ".join(sorted(generators.offered)))
+    for name, reason in generators.withheld.items():
+        yield Finding(f"generator {name}", Grade.NOTE, f"not offered: {reason}")
+    if "python" in generators.offered:
+        bounds = f"{show_bytes(settings.python_memory_bytes)} and {settings.python_time_s:g} s per file"
+        yield Finding("generator python", Grade.OK, f"in a sandbox by {describe()}, {bounds}")
 
 
 def _xrootd() -> Finding:
@@ -117,15 +120,54 @@ def _xrootd() -> Finding:
     return Finding("root:// inputs", Grade.NOTE, "not available: pip install 'servicex-server[xrootd]'")
 
 
-def _server(settings: Settings) -> Finding:
+def _server(settings: Settings) -> Iterator[Finding]:
+    """Whether a server runs on the folder, and whom it lets in; what the settings say only if none does."""
     url = DataDir(settings.data_dir).read_url()
     if url is None:
-        return Finding(
-            "server", Grade.NOTE, "not running on this data folder; start it with `servicex-server up`"
-        )
+        start = "not running on this data folder; start it with `servicex-server up`"
+        yield Finding("server", Grade.NOTE, start)
+        yield _access(settings.auth, settings.host, "a server started with these settings is")
+        return
     try:
-        answer = httpx.get(f"{url}/readyz", timeout=5.0)
-    except httpx.HTTPError as error:
-        return Finding("server", Grade.WARNING, f"{url} does not answer ({type(error).__name__})")
-    grade = Grade.OK if answer.status_code == 200 else Grade.WARNING
-    return Finding("server", grade, f"{url} answers {answer.status_code} to /readyz")
+        with httpx.Client(base_url=url, timeout=_ANSWER_WITHIN_S) as client:
+            ready = client.get("/readyz").status_code
+            anonymous = client.get("/servicex").status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        detail = f"{url} does not answer ({type(error).__name__}); it was killed, or is elsewhere"
+        yield Finding("server", Grade.WARNING, detail)
+        return
+    grade = Grade.OK if ready == httpx.codes.OK else Grade.WARNING
+    yield Finding("server", grade, f"{url} answers {ready} to /readyz")
+    if anonymous in {httpx.codes.OK, httpx.codes.UNAUTHORIZED}:
+        yield _access(anonymous != httpx.codes.OK, httpx.URL(url).host, f"{url} is")
+    else:
+        yield Finding("access", Grade.WARNING, f"{url} answers {anonymous} to /servicex without a token")
+
+
+def _access(asks_token: bool, host: str, whose: str) -> Finding:
+    if asks_token:
+        return Finding("access", Grade.OK, f"{whose} closed: it asks for a token")
+    if host in LOOPBACK:
+        return Finding("access", Grade.NOTE, f"{whose} open to every user of this machine (auth is off)")
+    return Finding("access", Grade.WARNING, f"{whose} open to everybody who reaches {host} (auth is off)")
+
+
+def _client_file(settings: Settings) -> Finding:
+    """Whether the client's configuration is there, and its token one that works."""
+    data = DataDir(settings.data_dir)
+    path = data.client_config
+    subject = "client file"
+    if not path.exists():
+        return Finding(subject, Grade.NOTE, f"{path}, made at first start")
+    token = data.read_client_token()
+    if token is None:
+        return Finding(subject, Grade.NOTE, f"{path} carries no token: it serves an open server only")
+    try:
+        schema.check(data.database_url)
+        holder = find_holder(data, token)
+    except (ConfigurationError, DatabaseUnavailable) as error:
+        return Finding(subject, Grade.WARNING, f"{path}: its token cannot be looked up: {error.message}")
+    if holder is None:
+        remedy = "the next start puts a good one there"
+        return Finding(subject, Grade.WARNING, f"{path}: its token does not work (any more); {remedy}")
+    return Finding(subject, Grade.OK, f"{path} carries the token of {holder}")

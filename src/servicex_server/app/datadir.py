@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +42,15 @@ class DataDir:
         return self.path / "queue.sock"
 
     @property
+    def _token(self) -> Path:
+        return self.path / "token"
+
+    @property
     def client_config(self) -> Path:
         return self.path / "servicex.yaml"
 
     def create(self) -> None:
-        """Makes the folder if it is missing.
+        """Makes the folder if it is missing, and the database its owner's alone.
 
         Raises:
             ConfigurationError: it cannot be made or written to.
@@ -59,6 +63,25 @@ class DataDir:
         if not os.access(self.path, os.W_OK | os.X_OK):
             message = f"cannot write to the data folder {self.path}; choose another with --data-dir"
             raise ConfigurationError(message)
+        self.protect_database()
+
+    def protect_database(self) -> None:
+        """Gives the database mode 0600, also where the folder was there before and others may look into it.
+
+        SQLite would make the file as readable as the umask lets it; the files it puts beside it get the
+        database's own mode.
+
+        Raises:
+            ConfigurationError: the file is somebody else's, or a link.
+        """
+        try:
+            _make_private(self.database, os.O_CREAT)
+            for suffix in ("-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    _make_private(self.database.with_name(self.database.name + suffix), 0)
+        except OSError as error:
+            message = f"the database {self.database} cannot be made private: {error.strerror}"
+            raise ConfigurationError(message) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -85,19 +108,44 @@ class DataDir:
         return bytes.fromhex(path.read_text().strip())
 
     def read_token(self) -> str | None:
-        """The access token in the ready-made client configuration, if there is one."""
+        """The access token of the person who runs the server, if there is one yet."""
         try:
-            content = yaml.safe_load(self.client_config.read_text())
-            token = content["api_endpoints"][0].get("token")
-        except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+            return self._token.read_text().strip() or None
+        except (OSError, UnicodeDecodeError):
             return None
-        return token if isinstance(token, str) else None
+
+    def write_token(self, token: str) -> None:
+        """Keeps the owner's token, in its own file: an open server writes `servicex.yaml` without one."""
+        _write_private(self._token, token + "\n")
+
+    def forget_token(self) -> None:
+        self._token.unlink(missing_ok=True)
 
     def write_client_config(self, url: str, token: str | None) -> None:
         """Writes the file that the official client reads; with mode 0600, since it carries the token."""
         endpoint = {"endpoint": url, "name": "servicex"} | ({"token": token} if token else {})
         content = {"api_endpoints": [endpoint], "default_endpoint": "servicex"}
         _write_private(self.client_config, yaml.safe_dump(content, sort_keys=False))
+
+    def change_client_token(self, token: str | None) -> None:
+        """Puts another token, or none, into the client's file, if there is one that we wrote."""
+        url = self._read_endpoint().get("endpoint")
+        if url is not None:
+            self.write_client_config(url, token)
+
+    def read_client_token(self) -> str | None:
+        """The token that the client's file carries, if any."""
+        return self._read_endpoint().get("token")
+
+    def _read_endpoint(self) -> dict[str, str]:
+        """The texts of the one endpoint in the client's file; none if the file is missing or not ours."""
+        try:
+            (endpoint,) = yaml.safe_load(self.client_config.read_text())["api_endpoints"]
+        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+            return {}
+        if not isinstance(endpoint, dict):
+            return {}
+        return {str(key): value for key, value in endpoint.items() if isinstance(value, str)}
 
     def write_url(self, url: str) -> None:
         _write_private(self.path / "server.json", json.dumps({"url": url, "pid": os.getpid()}))
@@ -112,6 +160,19 @@ class DataDir:
         except (OSError, ValueError, LookupError, TypeError):
             return None
         return url if isinstance(url, str) else None
+
+
+def is_inside(folder: Path, data_dir: Path) -> bool:
+    """Whether a folder is the data folder or lies below it, links resolved."""
+    return folder.resolve().is_relative_to(data_dir.resolve())
+
+
+def _make_private(path: Path, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -12,13 +12,14 @@ from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from servicex_server.app.datadir import DataDir
-from servicex_server.app.settings import Settings
+from servicex_server.app.datadir import DataDir, is_inside
+from servicex_server.app.settings import LOOPBACK, Settings, to_compressions
 from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
 from servicex_server.model.worker import ExecutorSpec
 from servicex_server.queue.transports.embedded import EmbeddedQueue
 from servicex_server.telemetry import logs
+from servicex_server.telemetry.machine import usable_cores
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -53,6 +54,12 @@ def _check_roots(settings: Settings) -> None:
     for root in settings.local_roots:
         if not root.is_dir() or not os.access(root, os.R_OK | os.X_OK):
             message = f"the local root {root} is not a folder you may read; name others with --local-root"
+            raise ConfigurationError(message)
+        if is_inside(root, settings.data_dir):
+            message = (
+                f"the local root {root} lies in the data folder {settings.data_dir}, which inputs are never "
+                "read from; name others with --local-root, or another --data-dir"
+            )
             raise ConfigurationError(message)
 
 
@@ -113,7 +120,10 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
             "store_folder": str(data.store),
             "min_free_bytes": settings.min_free_bytes,
             "local_roots": [str(root) for root in settings.local_roots],
+            "forbidden_folders": [str(data.path)],
             "allowed_private_hosts": list(settings.allowed_private_hosts),
+            "n_threads": settings.worker_threads or max(1, usable_cores() // settings.workers),
+            "sandbox": _sandbox_bounds(settings),
         },
     )
     return LocalWorkers(
@@ -128,11 +138,24 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
     )
 
 
+def _sandbox_bounds(settings: Settings) -> dict[str, float] | None:
+    """What the code of a python query may use; None to run none."""
+    if settings.python_generator == "off":
+        return None
+    return {
+        "memory_bytes": settings.python_memory_bytes,
+        # So that its own words reach the user, not those for a worker that hangs.
+        "time_s": min(settings.python_time_s, 0.9 * settings.file_deadline_s),
+        "input_bytes": settings.python_input_bytes,
+    }
+
+
 async def _open_services(
     settings: Settings, data: DataDir, queue: EmbeddedQueue, stack: AsyncExitStack
 ) -> tuple[Services, str | None]:
     """The services over this folder, and the owner's token if access is controlled."""
     # Imported here, after the workers were started: their start-up and ours run side by side.
+    from servicex_server.app.generators import look_for_generators  # noqa: PLC0415
     from servicex_server.app.tokens import ensure_owner_token  # noqa: PLC0415
     from servicex_server.db import schema  # noqa: PLC0415
     from servicex_server.db.session import Database  # noqa: PLC0415
@@ -141,14 +164,21 @@ async def _open_services(
     from servicex_server.source.policy import SourcePolicy  # noqa: PLC0415
     from servicex_server.store.backends.local import LocalStore  # noqa: PLC0415
 
+    # A process is started and waited for, while the database is opened.
+    looking = asyncio.create_task(asyncio.to_thread(look_for_generators, settings))
     schema.upgrade(data.database_url)
     db = await stack.enter_async_context(Database(data.database_url))
+    generators = await looking
     services = Services(
         db=db,
+        codegens=generators.offered,
+        withheld=generators.withheld,
         queue=queue,
         store=LocalStore(data.store, min_free_bytes=settings.min_free_bytes),
         policy=SourcePolicy(
-            local_roots=settings.local_roots, allowed_private_hosts=settings.allowed_private_hosts
+            local_roots=settings.local_roots,
+            forbidden_folders=(data.path,),
+            allowed_private_hosts=settings.allowed_private_hosts,
         ),
         limits=Limits(
             preflight_files=settings.preflight_files,
@@ -157,6 +187,7 @@ async def _open_services(
             max_attempts=settings.max_attempts,
             request_deadline_s=settings.request_deadline_s,
         ),
+        compressions=to_compressions(settings.compression),
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token
@@ -221,3 +252,8 @@ def _announce(settings: Settings, data: DataDir, url: str, token: str | None) ->
     )
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+    if not settings.auth and settings.host not in LOOPBACK:
+        sys.stderr.write(
+            f"WARNING: open to the network: everybody who reaches {settings.host} may run queries on the "
+            "files named above and read and delete all results; drop --no-auth, or listen on 127.0.0.1\n"
+        )

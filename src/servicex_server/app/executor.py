@@ -7,23 +7,44 @@ from pathlib import Path
 
 from servicex_server.model.unit import PreflightUnit, Report, Unit
 from servicex_server.run.execute import preflight_unit, transform_unit
+from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.backends.local import LocalStore
 
 
 def build(
-    *, store_folder: str, min_free_bytes: int, local_roots: list[str], allowed_private_hosts: list[str]
+    *,
+    store_folder: str,
+    min_free_bytes: int,
+    local_roots: list[str],
+    forbidden_folders: list[str],
+    allowed_private_hosts: list[str],
+    n_threads: int,
+    sandbox: dict[str, float] | None,
 ) -> Callable[[Unit], Report]:
-    """The function that turns a unit into its report; made once in each child."""
+    """The function that turns a unit into its report; made once in each child.
+
+    Args:
+        sandbox: `memory_bytes`, `time_s` and `input_bytes` of python queries; None to run none.
+    """
     store = LocalStore(Path(store_folder), min_free_bytes=min_free_bytes)
     policy = SourcePolicy(
         local_roots=tuple(Path(root) for root in local_roots),
+        forbidden_folders=tuple(Path(folder) for folder in forbidden_folders),
         allowed_private_hosts=tuple(allowed_private_hosts),
     )
+
+    limits = None
+    if sandbox is not None:
+        limits = SandboxLimits(
+            memory_bytes=int(sandbox["memory_bytes"]),
+            time_s=sandbox["time_s"],
+            input_bytes=int(sandbox["input_bytes"]),
+        )
 
     def execute(unit: Unit) -> Report:
         if isinstance(unit, PreflightUnit):
             return preflight_unit(unit, policy)
-        return transform_unit(unit, store, policy)
+        return transform_unit(unit, store, policy, n_threads=n_threads, sandbox=limits)
 
     return execute

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -17,12 +17,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from servicex_server.errors import ConfigurationError
+from servicex_server.errors import ConfigurationError, InvalidRequest
+from servicex_server.model.compression import Compression, parse_compression
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.telemetry.machine import usable_cores
 
-
-def usable_cores() -> int:
-    """Cores that this process may run on (respects affinity masks of batch systems)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Addresses that only this machine reaches."""
 
 
 class Settings(BaseSettings):
@@ -37,6 +38,9 @@ class Settings(BaseSettings):
     )
     workers: int = Field(
         default_factory=usable_cores, ge=1, le=1024, description="Worker processes; default one per core."
+    )
+    worker_threads: int = Field(
+        0, ge=0, le=1024, description="Threads that one worker reads a file with; 0 shares the cores evenly."
     )
     auth: bool = Field(True, description="Ask for the access token on every call.")
     token_lifetime_s: int = Field(
@@ -74,8 +78,25 @@ class Settings(BaseSettings):
     worker_memory_bytes: int = Field(
         4 * 2**30, ge=0, description="Memory each worker process may allocate; 0 for no limit."
     )
+    compression: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="Codec and level of results whose submitter names none, per format "
+        "(`parquet=zstd:3,hdf5=gzip:6`).",
+    )
     min_free_bytes: int = Field(
         2**30, ge=0, description="Results are refused when less than this is free on the data folder's disk."
+    )
+    python_generator: Literal["auto", "off"] = Field(
+        "auto", description="Run users' own code (`python` queries): where a sandbox can be made, or never."
+    )
+    python_memory_bytes: int = Field(
+        2 * 2**30, ge=256 * 2**20, description="Memory that the code of a python query may use, per file."
+    )
+    python_time_s: float = Field(
+        900.0, gt=0, description="Time that the code of a python query may take, per file."
+    )
+    python_input_bytes: int = Field(
+        10 * 2**30, ge=0, description="Largest remote file that is fetched whole for a python query."
     )
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body accepted.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -93,6 +114,20 @@ class Settings(BaseSettings):
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("compression", mode="before")
+    @classmethod
+    def _split_compressions(cls, value: object) -> object:
+        if isinstance(value, str):
+            pairs = (part.partition("=") for part in value.split(",") if part.strip())
+            return {name.strip(): codec.strip() for name, _, codec in pairs}
+        return value
+
+    @field_validator("compression")
+    @classmethod
+    def _check_compressions(cls, value: dict[str, str]) -> dict[str, str]:
+        to_compressions(value)
         return value
 
     @field_validator("local_roots")
@@ -130,6 +165,23 @@ class Settings(BaseSettings):
             env_settings,
             InitSettingsSource(settings_cls, init_kwargs=file),
         )
+
+
+def to_compressions(texts: Mapping[str, str]) -> dict[ResultFormat, Compression]:
+    """The compression of each format that the setting names.
+
+    Raises:
+        ValueError: no such format, or not one of its codecs.
+    """
+    try:
+        kinds = {ResultFormat(name): text for name, text in texts.items()}
+    except ValueError:
+        message = f"formats are {', '.join(ResultFormat)}"
+        raise ValueError(message) from None
+    try:
+        return {kind: parse_compression(text, kind) for kind, text in kinds.items()}
+    except InvalidRequest as error:
+        raise ValueError(error.message) from error
 
 
 def load(config: Path | None = None, **flags: object) -> Settings:

@@ -19,17 +19,35 @@ T = TypeVar("T")
 
 def issue(settings: Settings, name: str, *, is_admin: bool) -> tuple[str, str | None]:
     """A new token for `name`, whose older one stops working, and the server's URL if it is known."""
-    token = _with_database(settings, lambda db: principal.create_token(db, name, is_admin=is_admin))
-    return token, DataDir(settings.data_dir).read_url()
+    data = DataDir(settings.data_dir)
+
+    async def replace(db: Database) -> str:
+        is_owners = await _is_owner(db, data, name)
+        token = await principal.create_token(db, name, is_admin=is_admin or is_owners)
+        if is_owners:
+            # Or the next start would bring the older one back, and their client would go on with it.
+            data.write_token(token)
+            data.change_client_token(token)
+        return token
+
+    return _with_database(settings, replace), data.read_url()
 
 
 def revoke(settings: Settings, name: str) -> None:
-    """Makes the token of `name` stop working.
+    """Makes the token of `name` stop working; the owner gets another at the next start.
 
     Raises:
         NotFound: nobody of that name has a token.
     """
-    if not _with_database(settings, lambda db: principal.revoke_token(db, name)):
+    data = DataDir(settings.data_dir)
+
+    async def remove(db: Database) -> bool:
+        if await _is_owner(db, data, name):
+            data.forget_token()
+            data.change_client_token(None)
+        return await principal.revoke_token(db, name)
+
+    if not _with_database(settings, remove):
         message = f"nobody called {name!r} has a token; `servicex-server token list` shows who has"
         raise NotFound(message)
 
@@ -39,10 +57,38 @@ def names(settings: Settings) -> list[str]:
     return [user.name for user in _with_database(settings, principal.list_principals)]
 
 
+def find_holder(data: DataDir, token: str) -> str | None:
+    """Name of the user whose token this is, in a database that exists and is up to date; changes nothing."""
+
+    async def find() -> str | None:
+        async with Database(data.database_url) as db:
+            holder = await principal.find_principal(db, token)
+            return None if holder is None else holder.name
+
+    return asyncio.run(find())
+
+
 async def ensure_owner_token(db: Database, data: DataDir) -> str:
-    """The token of the person who runs the server: the one in his `servicex.yaml`, or a new one."""
+    """The token of the person who runs the server: the one kept in the data folder, or a new one.
+
+    Whose token it is was decided when it was made. Under another login name the same folder is still the
+    same person's, with the same requests.
+    """
     known = data.read_token()
-    return await principal.create_token(db, owner_name(), is_admin=True, token=known)
+    if known is not None and await principal.find_principal(db, known) is not None:
+        return known
+    token = await principal.create_token(db, owner_name(), is_admin=True, token=known)
+    data.write_token(token)
+    return token
+
+
+async def _is_owner(db: Database, data: DataDir, name: str) -> bool:
+    """Whether the token kept in the data folder is that of `name`, or would be after the next start."""
+    known = data.read_token()
+    if known is None:
+        return name == owner_name()
+    owner = await principal.find_principal(db, known)
+    return owner is not None and owner.name == name
 
 
 def owner_name() -> str:
@@ -58,6 +104,7 @@ def _with_database(settings: Settings, task: Callable[[Database], Awaitable[T]])
     if not data.database.exists():
         message = f"no server has run on the data folder {data.path} yet; name another with --data-dir"
         raise ConfigurationError(message)
+    data.protect_database()
     schema.upgrade(data.database_url)
 
     async def perform() -> T:

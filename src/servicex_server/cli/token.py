@@ -32,7 +32,7 @@ def create(
 
 @token_app.command()
 def revoke(name: NameArgument, data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
-    """Make a user's token stop working; requests and results stay."""
+    """Make a user's token stop working; requests and results stay. Your own is replaced at the next start."""
     settings = load_settings(config, data_dir=data_dir)
     from servicex_server.app.tokens import revoke as forget  # noqa: PLC0415  keeps --help quick
 

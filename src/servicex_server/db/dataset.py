@@ -5,29 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from servicex_server.db.dialect import insert_new
-from servicex_server.db.orm import DatasetFileRow, DatasetRow
+from servicex_server.db.orm import DatasetFileRow, DatasetRow, RequestRow
 from servicex_server.model.ids import DatasetId, FileId
 from servicex_server.model.kinds import LookupStatus
 from servicex_server.model.request import Dataset, DatasetFile
 
 # Building a statement costs more than running it, so those of every submit are built once.
-_FRESH = select(DatasetRow.id).where(DatasetRow.name == bindparam("name"), DatasetRow.is_stale.is_(False))
+_FRESH = select(DatasetRow.id, DatasetRow.n_files).where(
+    DatasetRow.name == bindparam("name"), DatasetRow.is_stale.is_(False)
+)
 _TOUCH = update(DatasetRow).where(DatasetRow.id == bindparam("used_id"))
 _ADD_FILES = insert(DatasetFileRow)
 
 
+FILE_LIST = "user"
+"""What stands for a finder where the user gave the files themselves."""
+
+
 def use_file_list(
-    connection: Connection, *, name: str, did_finder: str, paths: Sequence[str], now: datetime
-) -> DatasetId:
-    """The fresh data set of that name, made of these files if there is none, and marked as used now."""
+    connection: Connection, *, name: str, paths: Sequence[str], now: datetime
+) -> tuple[DatasetId, int]:
+    """The fresh data set of that name, made of these files if there is none, and marked as used now.
+
+    Returns:
+        Its id, and how many files it has.
+    """
     made = connection.execute(
         insert_new(connection, DatasetRow),
         {
             "name": name,
-            "did_finder": did_finder,
+            "did_finder": FILE_LIST,
             "n_files": len(paths),
             "size_bytes": 0,
             "n_events": 0,
@@ -37,7 +47,7 @@ def use_file_list(
             "is_stale": False,
         },
     ).rowcount
-    dataset_id = connection.execute(_FRESH, {"name": name}).scalar_one()
+    dataset_id, n_files = connection.execute(_FRESH, {"name": name}).one()
     if not made:
         connection.execute(_TOUCH, {"used_id": dataset_id, "last_used": now})
     else:
@@ -55,7 +65,7 @@ def use_file_list(
                 for position, path in enumerate(paths)
             ],
         )
-    return DatasetId(dataset_id)
+    return DatasetId(dataset_id), n_files
 
 
 def list_datasets(connection: Connection, *, did_finder: str | None, with_stale: bool) -> list[Dataset]:
@@ -97,6 +107,12 @@ def list_files(
     ]
 
 
+def is_used_by(connection: Connection, dataset_id: DatasetId, owner: str) -> bool:
+    """Whether a request of this user is about the data set."""
+    requests = select(RequestRow.number).where(RequestRow.dataset_id == dataset_id, RequestRow.owner == owner)
+    return connection.execute(requests.limit(1)).first() is not None
+
+
 def mark_stale(connection: Connection, dataset_id: DatasetId) -> bool:
     """Whether the data set was fresh until now."""
     changed = connection.execute(
@@ -105,6 +121,18 @@ def mark_stale(connection: Connection, dataset_id: DatasetId) -> bool:
         .values(is_stale=True)
     )
     return changed.rowcount > 0
+
+
+def delete_unused(connection: Connection, dataset_id: DatasetId) -> bool:
+    """Whether this was a file list that no request uses any more, and is gone now.
+
+    What a finder has found stays: it answers the next look-up.
+    """
+    is_used = select(RequestRow.number).where(RequestRow.dataset_id == DatasetRow.id).exists()
+    gone = connection.execute(
+        delete(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.did_finder == FILE_LIST, ~is_used)
+    )
+    return gone.rowcount > 0
 
 
 def _to_dataset(row: Row[tuple[object, ...]]) -> Dataset:

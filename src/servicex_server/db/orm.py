@@ -23,6 +23,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from servicex_server.model.tally import TallyDocument
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -160,6 +162,8 @@ class RequestRow(Base):
     codegen: Mapped[str] = mapped_column(String(64))
     tree_name: Mapped[str | None] = mapped_column(Text)
     result_format: Mapped[str] = mapped_column(String(32))
+    # None for the format's default.
+    compression: Mapped[str | None] = mapped_column(String(32))
     result_destination: Mapped[str] = mapped_column(String(32))
     state: Mapped[str] = mapped_column(String(32))
     is_fileset_complete: Mapped[bool]
@@ -204,7 +208,7 @@ class FileResultRow(Base):
 
     number: Mapped[int] = mapped_column(Key, primary_key=True)
     request_number: Mapped[int] = mapped_column(ForeignKey("request.number", ondelete="CASCADE"))
-    file_id: Mapped[int] = mapped_column(ForeignKey("dataset_file.id"))
+    file_id: Mapped[int] = mapped_column(ForeignKey("dataset_file.id"), index=True)
     entry_start: Mapped[int] = mapped_column(BigInteger)
     path: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16))
@@ -220,6 +224,8 @@ class FileResultRow(Base):
     attempts: Mapped[int] = mapped_column(Integer)
     reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    # Absent for failures, and for what older versions recorded.
+    tally: Mapped[TallyDocument | None] = mapped_column(Document)
 
 
 class AttemptRow(Base):
@@ -230,7 +236,7 @@ class AttemptRow(Base):
 
     number: Mapped[int] = mapped_column(Key, primary_key=True)
     request_number: Mapped[int] = mapped_column(ForeignKey("request.number", ondelete="CASCADE"))
-    file_id: Mapped[int] = mapped_column(ForeignKey("dataset_file.id"))
+    file_id: Mapped[int] = mapped_column(ForeignKey("dataset_file.id"), index=True)
     entry_start: Mapped[int] = mapped_column(BigInteger)
     attempt: Mapped[int] = mapped_column(Integer)
     reason: Mapped[str] = mapped_column(String(32))

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
+from servicex_server.db.dataset import delete_unused
 from servicex_server.db.orm import RequestRow
 from servicex_server.model.bucket import BucketKey
 from servicex_server.model.ids import DatasetId, RequestId
@@ -42,6 +43,7 @@ class NewRequest:
     secret_key: str
     submit_time: datetime
     renamed: dict[int, str]
+    compression: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def insert_request(
             "codegen": new.codegen,
             "tree_name": new.tree_name,
             "result_format": new.result_format.value,
+            "compression": new.compression,
             "result_destination": new.result_destination.value,
             "state": life.state.value,
             "is_fileset_complete": life.is_fileset_complete,
@@ -127,9 +130,13 @@ def find_request(connection: Connection, ref: str) -> TransformRequest | None:
     return None if row is None else _to_request(row)
 
 
-def list_requests(connection: Connection, *, owner: str | None, limit: int) -> list[TransformRequest]:
-    """The newest requests (of one owner, or of all), oldest first."""
+def list_requests(
+    connection: Connection, *, owner: str | None, limit: int, formats: Collection[ResultFormat] | None = None
+) -> list[TransformRequest]:
+    """The newest requests (of one owner, or of all; of some formats, or of any), oldest first."""
     query = _VISIBLE.order_by(_COLUMNS.number.desc()).limit(limit)
+    if formats is not None:
+        query = query.where(_COLUMNS.result_format.in_([each.value for each in formats]))
     if owner is not None:
         query = query.where(RequestRow.owner == owner)
     requests: list[TransformRequest] = []
@@ -239,15 +246,12 @@ def list_deleted(connection: Connection) -> list[tuple[RequestId, int]]:
 
 
 def delete_request(connection: Connection, number: int) -> None:
-    """Removes the row and what still hangs on it."""
-    connection.execute(delete(RequestRow).where(RequestRow.number == number))
-
-
-def count_requests(connection: Connection) -> int:
-    """How many requests there are, without deleted ones."""
-    return connection.execute(
-        select(func.count()).select_from(RequestRow).where(RequestRow.deleted_at.is_(None))
-    ).scalar_one()
+    """Removes the row and what still hangs on it, the file list too if no other request uses it."""
+    dataset_id = connection.execute(
+        delete(RequestRow).where(RequestRow.number == number).returning(RequestRow.dataset_id)
+    ).scalar_one_or_none()
+    if dataset_id is not None:
+        delete_unused(connection, DatasetId(dataset_id))
 
 
 def _to_request(row: Row[tuple[object, ...]]) -> TransformRequest:
@@ -270,6 +274,7 @@ def _to_request(row: Row[tuple[object, ...]]) -> TransformRequest:
         finish_time=row.finish_time,
         access_key=row.access_key,
         secret_key=row.secret_key,
+        compression=row.compression,
     )
 
 

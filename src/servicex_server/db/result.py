@@ -14,6 +14,7 @@ from servicex_server.model.bucket import BucketObject
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import FileStatus
 from servicex_server.model.request import FileResult
+from servicex_server.model.tally import TallyDocument, from_document
 
 Work = tuple[FileId, int]
 """A work unit inside a request: file and first entry."""
@@ -42,6 +43,7 @@ class NewResult:
     attempts: int
     reason: str | None
     created_at: datetime
+    tally: TallyDocument | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,11 @@ def list_results(
     status: FileStatus | None,
     offset: int,
     limit: int | None,
+    with_tally: bool = False,
 ) -> list[FileResult]:
     """Outcomes in the order they were recorded, from `since` on."""
     query = (
-        select(*FileResultRow.__table__.c)
+        select(*(column for column in FileResultRow.__table__.c if with_tally or column.key != "tally"))
         .where(FileResultRow.request_number == number)
         .order_by(FileResultRow.created_at)
         .limit(limit)
@@ -153,7 +156,7 @@ def list_results(
         query = query.where(FileResultRow.created_at >= since)
     if status is not None:
         query = query.where(FileResultRow.status == status.value)
-    return [_to_result(request_id, row) for row in connection.execute(query)]
+    return [_to_result(request_id, row, with_tally=with_tally) for row in connection.execute(query)]
 
 
 def count_results(connection: Connection, number: int) -> Totals:
@@ -250,7 +253,7 @@ def _to_object(row: Row[str | None, int, str | None, datetime | None, str | None
     )
 
 
-def _to_result(request_id: RequestId, row: Row[tuple[object, ...]]) -> FileResult:
+def _to_result(request_id: RequestId, row: Row[tuple[object, ...]], *, with_tally: bool) -> FileResult:
     return FileResult(
         number=row.number,
         request_id=request_id,
@@ -267,4 +270,5 @@ def _to_result(request_id: RequestId, row: Row[tuple[object, ...]]) -> FileResul
         attempts=row.attempts,
         reason=row.reason,
         created_at=row.created_at,
+        tally=from_document(row.tally) if with_tally and row.tally is not None else None,
     )

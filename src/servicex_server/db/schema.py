@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from servicex_server.db.session import build_engine, normalise_url
 from servicex_server.errors import ConfigurationError
 
-HEAD = "0001"
+HEAD = "0003"
 """The revision this code works with; a test compares it with the migrations."""
 
 COMMAND = "servicex-server db upgrade"
@@ -48,7 +48,7 @@ def read_version(url: str) -> str | None:
     address = make_url(normalise_url(url))
     if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
         return None  # connecting would create it
-    engine = create_engine(address)
+    engine = create_engine(address, hide_parameters=True)
     try:
         with engine.connect() as connection:
             if not inspect(connection).has_table("alembic_version"):

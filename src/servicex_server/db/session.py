@@ -187,10 +187,15 @@ def normalise_url(url: str) -> str:
 
 
 def build_engine(url: str, *, size: int, busy_timeout_s: float, read_only: bool) -> Engine:
-    """An engine whose SQLite connections begin transactions themselves, and never write if `read_only`."""
+    """An engine whose SQLite connections begin transactions themselves, and never write if `read_only`.
+
+    Its errors do not show parameters: they end in logs, and some are secret keys and digests of tokens.
+    """
     address = normalise_url(url)
     if not address.startswith("sqlite"):
-        return create_engine(address, pool_size=size, max_overflow=0, pool_pre_ping=True)
+        return create_engine(
+            address, pool_size=size, max_overflow=0, pool_pre_ping=True, hide_parameters=True
+        )
     # sqlite3's own transaction handling begins too late (at the first change) and as a reader, which
     # then fails at once if somebody else writes; so it is switched off and BEGIN is ours.
     engine = create_engine(
@@ -198,6 +203,7 @@ def build_engine(url: str, *, size: int, busy_timeout_s: float, read_only: bool)
         poolclass=QueuePool,
         pool_size=size,
         max_overflow=0,
+        hide_parameters=True,
         connect_args={"timeout": busy_timeout_s, "isolation_level": None, "check_same_thread": False},
     )
     event.listen(engine, "connect", partial(_set_pragmas, read_only))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, and_, func, select
 
 from servicex_server.db.orm import AttemptRow, DatasetFileRow, FileResultRow, RequestRow
+from servicex_server.model.compression import Compression, parse_compression
 from servicex_server.model.ids import DatasetId, FileId, RequestId
 from servicex_server.model.kinds import RequestState, ResultFormat
 
@@ -25,6 +26,7 @@ class Question:
     selection: str
     tree_name: str | None
     result_format: ResultFormat
+    compression: Compression | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,12 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
             RequestRow.selection,
             RequestRow.tree_name,
             RequestRow.result_format,
+            RequestRow.compression,
         ).where(RequestRow.id == request_id, RequestRow.deleted_at.is_(None))
     ).one_or_none()
     if row is None:
         return None
+    result_format = ResultFormat(row.result_format)
     return Question(
         request_id=request_id,
         number=row.number,
@@ -62,7 +66,8 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
         codegen=row.codegen,
         selection=row.selection,
         tree_name=row.tree_name,
-        result_format=ResultFormat(row.result_format),
+        result_format=result_format,
+        compression=parse_compression(row.compression, result_format) if row.compression else None,
     )
 
 

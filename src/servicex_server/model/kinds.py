@@ -33,10 +33,24 @@ class ResultFormat(StrEnum):
     PARQUET = "parquet"
     ROOT_FILE = "root-file"
     ROOT_RNTUPLE = "root-rntuple"
+    ARROW = "arrow"
+    HDF5 = "hdf5"
 
     @property
     def extension(self) -> str:
-        return ".parquet" if self is ResultFormat.PARQUET else ".root"
+        return _EXTENSIONS[self]
+
+
+_EXTENSIONS = {
+    ResultFormat.PARQUET: ".parquet",
+    ResultFormat.ROOT_FILE: ".root",
+    ResultFormat.ROOT_RNTUPLE: ".root",
+    ResultFormat.ARROW: ".arrow",
+    ResultFormat.HDF5: ".h5",
+}
+
+CLIENT_FORMATS = (ResultFormat.PARQUET, ResultFormat.ROOT_FILE, ResultFormat.ROOT_RNTUPLE)
+"""What the official clients know. One request of another format makes them refuse a whole list."""
 
 
 class ResultDestination(StrEnum):

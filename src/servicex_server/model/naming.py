@@ -37,6 +37,8 @@ def object_name(path: str, result_format: ResultFormat) -> str:
     'root:::host::store:x.root.parquet'
     >>> object_name("/data/x.root", ResultFormat.ROOT_FILE)
     ':data:x.root'
+    >>> object_name("/data/x.root", ResultFormat.HDF5)
+    ':data:x.root.h5'
     """
     match = _URL.fullmatch(path)
     bare = show_location(path).removesuffix("?…") if match and match.group(4) else show_location(path)
@@ -44,10 +46,8 @@ def object_name(path: str, result_format: ResultFormat) -> str:
     if not name or name.startswith((".", "-", "~")):
         name = f"_{name}"
     extension = result_format.extension
-    if result_format is ResultFormat.PARQUET:
-        name += extension
-    elif not re.search(r"\.root(\.\d+)?$", name):
-        # `x.root.1` keeps its name, as the official server leaves it.
+    # A ROOT file keeps its name, also as `x.root.1`: the official server leaves it so.
+    if extension != ".root" or not re.search(r"\.root(\.\d+)?$", name):
         name += extension
     return _shorten(name)
 

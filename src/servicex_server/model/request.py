@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from servicex_server.model.compression import Compression
 from servicex_server.model.ids import DatasetId, FileId, RequestId
 from servicex_server.model.kinds import (
     FileStatus,
@@ -13,6 +14,7 @@ from servicex_server.model.kinds import (
     ResultDestination,
     ResultFormat,
 )
+from servicex_server.model.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,7 @@ class Submission:
     files: tuple[str, ...] | None = None
     title: str | None = None
     tree_name: str | None = None
-    workers: int | None = None
-    image: str | None = None
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class TransformRequest:
         did: DID with scheme, or the SHA-256 hex digest of a file list.
         access_key, secret_key: the S3 key pair that opens this request's bucket only.
         submit_time, finish_time: UTC, timezone-aware.
-        workers: what the submitter asked for; shown, without effect.
+        compression: of the results, as in `zstd:3`; None for the format's default.
     """
 
     id: RequestId
@@ -88,7 +89,7 @@ class TransformRequest:
     finish_time: datetime | None
     access_key: str
     secret_key: str
-    workers: int = 1
+    compression: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class FileResult:
         store_key: key inside the store; None for a failure.
         reason: text for the user; None for a success.
         created_at: UTC, timezone-aware, never decreasing within a request.
+        tally: what was counted and timed; None for a failure, and unless it was asked for.
     """
 
     number: int
@@ -146,6 +148,7 @@ class FileResult:
     attempts: int
     reason: str | None
     created_at: datetime
+    tally: Tally | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from servicex_server.model.compression import Compression
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.tally import NO_TALLY, Tally
 
 
 class Reason(StrEnum):
@@ -24,6 +26,8 @@ class Reason(StrEnum):
     """The bytes are broken: final."""
     FORMAT = "format"
     """The result does not fit the output format: final."""
+    MISSING = "missing"
+    """There is no such local file: final."""
     UNAVAILABLE = "unavailable"
     """Not reachable now: worth another attempt."""
     LOST = "lost"
@@ -62,6 +66,7 @@ class TransformUnit:
         store_key: where the result object goes.
         attempt: 1 for the first try.
         deadline_s: seconds after which the attempt is ended from outside.
+        compression: of the result; None for its format's default.
     """
 
     request_id: RequestId
@@ -76,6 +81,7 @@ class TransformUnit:
     entry_start: int = 0
     entry_stop: int | None = None
     tree_name: str | None = None
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,7 @@ class FileDone:
         bytes_read: bytes fetched from the replica.
         size_bytes: size of the result object as the worker saw it; the store has the last word.
         seconds: wall time of the attempt.
+        tally: what else was counted and timed.
     """
 
     request_id: RequestId
@@ -122,6 +129,7 @@ class FileDone:
     seconds: float
     attempt: int = 1
     entry_start: int = 0
+    tally: Tally = NO_TALLY
 
 
 @dataclass(frozen=True, slots=True)

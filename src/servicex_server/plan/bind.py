@@ -18,7 +18,6 @@ from servicex_server.plan.ir import (
     Broadcast,
     Call,
     Choice,
-    Column,
     Expr,
     Field,
     FieldAt,
@@ -31,6 +30,7 @@ from servicex_server.plan.ir import (
     Zip,
     in_order,
 )
+from servicex_server.plan.optimize import optimize
 from servicex_server.plan.plan import (
     DEFAULT_OUTPUT_TREE,
     TREENAME_COLUMN,
@@ -42,8 +42,11 @@ from servicex_server.plan.plan import (
     ExpressionQuery,
     Formula,
     Plan,
+    ScriptQuery,
+    columns_in,
 )
 from servicex_server.plan.schema import FileSchema, TreeSchema
+from servicex_server.plan.tree import find_tree, unknown_tree
 from servicex_server.plan.typed import FULL, Builder, Item, Typed
 from servicex_server.plan.types import (
     Bool,
@@ -102,6 +105,9 @@ def bind(plan: Plan, schema: FileSchema) -> BoundPlan:
                     outputs.extend(_bind_arrays(query, schema, missing))
                 case CopyQuery(patterns=patterns):
                     copied.update(dict.fromkeys(_matching_objects(patterns, schema)))
+                case ScriptQuery():
+                    message = "a python query reads whole files; it has no columns to bind"
+                    raise UnsupportedQuery(message)
     except RecursionError as error:
         message = "the query is nested too deeply"
         raise UnsupportedQuery(message) from error
@@ -124,7 +130,7 @@ def _bind_expression(query: ExpressionQuery, schema: FileSchema) -> BoundOutput:
     if query.tree is not None:
         tree = find_tree(query.tree, schema)
         if tree is None:
-            raise _unknown_tree(query.tree, names)
+            raise unknown_tree((query.tree,), schema)
     elif names:
         tree = names[0]
     else:
@@ -141,26 +147,9 @@ def _bind_arrays(query: ArraysQuery, schema: FileSchema, missing: dict[str, None
             output = _TreeBinder(schema.tree(tree)).arrays(query, output_tree)
             yield replace(output, treename_column=TREENAME_COLUMN)
         elif query.fail_on_missing_trees:
-            raise _unknown_tree(wanted, schema.tree_names())
+            raise unknown_tree((wanted,), schema)
         else:
             missing[wanted] = None
-
-
-def find_tree(wanted: str, schema: FileSchema) -> str | None:
-    """The tree's name in the file; cycle numbers and a leading slash do not count."""
-    names = schema.tree_names()
-    if wanted in names:
-        return wanted
-    bare = wanted.partition(";")[0].strip("/")
-    return next((name for name in names if name.partition(";")[0].strip("/") == bare), None)
-
-
-def _unknown_tree(wanted: str, names: Iterable[str]) -> UnknownName:
-    names = tuple(names)
-    near = pattern.nearest(wanted, names) or names[:5]
-    hint = f"; its trees: {', '.join(near)}" if near else "; it holds no tree"
-    message = f"no tree '{wanted}' in the file{hint}"
-    return UnknownName(message, name=wanted, nearest=near)
 
 
 class _TreeBinder:
@@ -384,8 +373,9 @@ class _TreeBinder:
             return self._column(name)
         if path in self._aliases:
             return self._settle(self._alias(path))
-        near = pattern.nearest(path, (*self._by_path, *self._aliases))
-        hint = f"; nearest: {', '.join(near)}" if near else ""
+        known = (*self._by_path, *self._aliases)
+        near = pattern.nearest(path, known) or pattern.nearest(path, known, cutoff=pattern.FARTHER)
+        hint = f"; nearest: {', '.join(near)}" if near else f"; none of its {len(known):,} is like it"
         position = None if origin is None else origin.position
         place = "" if position is None else f" (at character {position + 1} of the query)"
         message = f"no branch '{path}' in tree '{self._tree.name}'{hint}{place}"
@@ -446,24 +436,22 @@ class _TreeBinder:
             schema = {UNNAMED_COLUMN: record}
         value = self._build.plain(value)
         schema = {name: without_names(column) for name, column in schema.items()}
+        value = optimize(value, self._build)
         nodes = in_order(value.expr)
         return BoundOutput(
             tree=self._tree.name,
             output_tree=output_tree,
-            columns=_columns_in(nodes),
-            selection_columns=self._selection_columns(nodes),
+            columns=columns_in(nodes),
+            row_conditions=self._row_conditions(nodes),
             expression=value.expr,
             schema=schema,
             is_chunkable=isinstance(rows, List) and all(map(self._is_rowwise, nodes)),
         )
 
-    def _selection_columns(self, nodes: Iterable[Expr]) -> tuple[str, ...]:
-        predicates = [
-            node.predicate
-            for node in nodes
-            if isinstance(node, Mask) and depth_of(self._build.of(node.predicate).type) == 1
-        ]
-        return _columns_in(in_order(*predicates))
+    def _row_conditions(self, nodes: Iterable[Expr]) -> tuple[Expr, ...]:
+        """Conditions on the rows of the tree, not on what became rows later: the elements of lists, say."""
+        found = dict.fromkeys(filter(None, map(self._build.row_condition, nodes)))
+        return tuple(node for node in found if not any(map(_makes_rows, in_order(node))))
 
     def _is_rowwise(self, node: Expr) -> bool:
         """Whether the node's value for some rows depends on these rows alone."""
@@ -484,8 +472,15 @@ class _TreeBinder:
 _ROWWISE_ON_ROWS = frozenset({"is_none", "singletons", "fill_none", "drop_none", "flatten"})
 
 
-def _columns_in(nodes: Iterable[Expr]) -> tuple[str, ...]:
-    return tuple(node.name for node in nodes if isinstance(node, Column))
+def _makes_rows(node: Expr) -> bool:
+    """Whether the node's rows are others than those of its parts, and not because of a condition."""
+    match node:
+        case Call(function=("flatten" | "drop_none"), options=options):
+            return dict(options).get("axis", 1) in {0, 1, None}
+        case Index(items=(first, *_)):
+            return first != FULL
+        case _:
+            return False
 
 
 def _short(name: str) -> str:

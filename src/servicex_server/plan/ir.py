@@ -7,8 +7,8 @@ gives equal nodes the same identity: what a query uses many times is one node, b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 from servicex_server.errors import UnsupportedQuery
@@ -206,6 +206,24 @@ def children(node: Expr) -> Iterator[Expr]:
             yield from (item for item in value if isinstance(item, Expr))
 
 
+def replace_parts(node: E, parts: Mapping[Expr, Expr]) -> E:
+    """The same operation with other nodes in the place of those that are keys of `parts`."""
+    changed = {
+        name: new
+        for name in _field_names(type(node))
+        if (new := _replaced(old := getattr(node, name), parts)) is not old
+    }
+    return replace(node, **changed) if changed else node  # type: ignore[arg-type]  # of the fields' own types
+
+
+def _replaced(value: object, parts: Mapping[Expr, Expr]) -> object:
+    if isinstance(value, Expr):
+        return parts.get(value, value)
+    if isinstance(value, tuple) and any(isinstance(item, Expr) for item in value):
+        return tuple(parts.get(item, item) if isinstance(item, Expr) else item for item in value)
+    return value
+
+
 _FIELD_NAMES: dict[type[Expr], tuple[str, ...]] = {}
 
 
@@ -215,10 +233,10 @@ def _field_names(kind: type[Expr]) -> tuple[str, ...]:
     return _FIELD_NAMES[kind]
 
 
-def in_order(*roots: Expr) -> list[Expr]:
-    """Every node once, each after the nodes that it is computed from. Not recursive: plans may be deep."""
+def in_order(*roots: Expr, parts: Callable[[Expr], Iterable[Expr]] = children) -> list[Expr]:
+    """Every node once, each after its parts: what it is computed from. Not recursive: plans may be deep."""
     done: dict[Expr, None] = {}
-    stack: list[tuple[Expr, Iterator[Expr]]] = [(root, children(root)) for root in reversed(roots)]
+    stack: list[tuple[Expr, Iterator[Expr]]] = [(root, iter(parts(root))) for root in reversed(roots)]
     while stack:
         node, rest = stack[-1]
         if node in done:
@@ -226,7 +244,7 @@ def in_order(*roots: Expr) -> list[Expr]:
             continue
         for child in rest:
             if child not in done:
-                stack.append((child, children(child)))
+                stack.append((child, iter(parts(child))))
                 break
         else:
             done[node] = None

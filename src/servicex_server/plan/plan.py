@@ -7,11 +7,11 @@ against the schema of one file: every name exists, every type is known, and so a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from servicex_server.errors import QuerySyntaxError
-from servicex_server.plan.ir import Expr, canonical_text
+from servicex_server.plan.ir import Column, Expr, canonical_text
 from servicex_server.plan.types import Type
 
 DEFAULT_OUTPUT_TREE = "servicex"
@@ -92,7 +92,17 @@ class CopyQuery:
         return "copy " + json.dumps(self.patterns)
 
 
-Query = ExpressionQuery | ArraysQuery | CopyQuery
+@dataclass(frozen=True, slots=True)
+class ScriptQuery:
+    """A python query: source code that defines `run_query(file_path)`. Stands alone, and is never bound."""
+
+    source: str
+
+    def canonical(self) -> str:
+        return "script " + json.dumps(self.source)
+
+
+Query = ExpressionQuery | ArraysQuery | CopyQuery | ScriptQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,11 @@ class Plan:
 
     codegen: str
     queries: tuple[Query, ...]
+
+    @property
+    def script(self) -> ScriptQuery | None:
+        """The user's own code, if that is what the plan is."""
+        return next((query for query in self.queries if isinstance(query, ScriptQuery)), None)
 
     def canonical(self) -> str:
         """The same text for the same question, in every process; whitespace and places do not count."""
@@ -116,7 +131,7 @@ class BoundOutput:
         output_tree: name of the tree in ROOT output. Outputs of the same name are written one after the
             other into one tree and must have equal schemas.
         columns: input columns to read.
-        selection_columns: those of `columns` that decide which rows survive.
+        row_conditions: predicates that keep or drop whole rows, in the order in which they are met.
         expression: what to compute; holds no `Table` and no unresolved names.
         schema: name and type of each output column; a result without field names is one column named "".
         is_chunkable: whether parts of the tree may be evaluated one by one and their results concatenated.
@@ -127,7 +142,7 @@ class BoundOutput:
     tree: str
     output_tree: str
     columns: tuple[str, ...]
-    selection_columns: tuple[str, ...]
+    row_conditions: tuple[Expr, ...]
     expression: Expr
     schema: Mapping[str, Type]
     is_chunkable: bool = True
@@ -151,6 +166,11 @@ class BoundPlan:
     outputs: tuple[BoundOutput, ...]
     copied_objects: tuple[str, ...] = ()
     missing_trees: tuple[str, ...] = ()
+
+
+def columns_in(nodes: Iterable[Expr]) -> tuple[str, ...]:
+    """Names of the columns among the nodes."""
+    return tuple(node.name for node in nodes if isinstance(node, Column))
 
 
 def _formula_text(formula: Formula) -> list[str]:

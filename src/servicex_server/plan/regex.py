@@ -16,6 +16,9 @@ from servicex_server.errors import QuerySyntaxError, UnsupportedQuery
 
 MAX_PATTERN = 500
 MAX_STATES = 5_000
+"""Of one pattern, what it looks ahead for included."""
+MAX_QUERY_STATES = 20_000
+"""Of all patterns that share a budget."""
 MAX_NESTING = 50
 MAX_CACHE = 20_000
 
@@ -39,26 +42,52 @@ class _Piece:
     end: int
 
 
+@dataclass(slots=True)
+class Budget:
+    """States that may still be made; handed from pattern to pattern, it bounds all of a query together."""
+
+    states: int = MAX_QUERY_STATES
+
+    def spend(self, states: int) -> None:
+        """Takes states away.
+
+        Raises:
+            UnsupportedQuery: so many are not left.
+        """
+        self.states -= states
+        if self.states < 0:
+            message = "the patterns of the query are too large, all together"
+            raise UnsupportedQuery(message)
+
+
 class Regex:
     """A compiled pattern."""
 
-    def __init__(self, pattern: str, flags: str = "") -> None:
+    def __init__(self, pattern: str, flags: str = "", budget: Budget | None = None) -> None:
         """Compiles the pattern.
+
+        Args:
+            budget: what all patterns of a query may spend; without one, only this pattern's size is bounded.
 
         Raises:
             QuerySyntaxError: it is malformed.
             UnsupportedQuery: it is too long or uses what this matcher does not know.
         """
-        self._states: list[_State] = []
-        parser = _Parser(pattern, flags, self._states)
-        piece = parser.read()
-        self._start, self._end = piece.start, piece.end
-        self._has_conditions = any(state.condition for state in self._states)
-        self._cache: dict[tuple[frozenset[int], str], frozenset[int]] = {}
+        self._automaton = _Parser(pattern, flags, budget or Budget()).read()
 
     def match(self, text: str) -> bool:
         """Whether the pattern matches at the beginning of the text."""
-        return self.match_at(text, 0)
+        return self._automaton.match_at(text, 0)
+
+
+class _Automaton:
+    """States that are followed all at once."""
+
+    def __init__(self, states: list[_State], whole: _Piece) -> None:
+        self._states = states
+        self._start, self._end = whole.start, whole.end
+        self._has_conditions = any(state.condition for state in states)
+        self._cache: dict[tuple[frozenset[int], str], frozenset[int]] = {}
 
     def match_at(self, text: str, position: int) -> bool:
         """Whether the pattern matches at a position."""
@@ -115,7 +144,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a", "0
 class _Parser:
     """Recursive descent over the pattern, which builds the states as it goes."""
 
-    def __init__(self, pattern: str, flags: str, states: list[_State]) -> None:
+    def __init__(self, pattern: str, flags: str, budget: Budget) -> None:
         if len(pattern) > MAX_PATTERN:
             message = f"a regular expression is longer than {MAX_PATTERN} characters"
             raise UnsupportedQuery(message)
@@ -123,7 +152,9 @@ class _Parser:
         self._position = 0
         self._depth = 0
         self._is_looking_ahead = False
-        self._states = states
+        self._states: list[_State] = []
+        self._n_states = 0
+        self._budget = budget
         self._set_flags(flags)
 
     def _set_flags(self, flags: str) -> None:
@@ -134,7 +165,7 @@ class _Parser:
         self._ignores_case = "i" in flags
         self._dot_takes_newline = "s" in flags
 
-    def read(self) -> _Piece:
+    def read(self) -> _Automaton:
         if self._pattern.startswith("(?") and ")" in self._pattern:
             flags = self._pattern[2 : self._pattern.index(")")]
             if flags.isalpha():
@@ -143,7 +174,7 @@ class _Parser:
         piece = self._alternatives()
         if self._position < len(self._pattern):
             self._fail("a ')' closes nothing")
-        return piece
+        return _Automaton(self._states, piece)
 
     def _fail(self, problem: str) -> NoReturn:
         message = f"in the regular expression /{self._pattern}/, at character {self._position + 1}: {problem}"
@@ -170,7 +201,9 @@ class _Parser:
         return False
 
     def _add(self, state: _State) -> int:
-        if len(self._states) >= MAX_STATES:
+        self._n_states += 1
+        self._budget.spend(1)
+        if self._n_states > MAX_STATES:
             message = f"the regular expression /{self._pattern}/ is too large"
             raise UnsupportedQuery(message)
         self._states.append(state)
@@ -344,17 +377,13 @@ class _Parser:
         if self._is_looking_ahead:
             self._refuse("a look-ahead inside another")
         self._is_looking_ahead = True
-        begin = self._position
-        keep = len(self._states)
-        self._alternatives()  # finds where it ends
-        del self._states[keep:]
+        outer, self._states = self._states, []
+        inner = _Automaton(self._states, self._alternatives())
+        self._states = outer
         self._is_looking_ahead = False
-        inner = self._pattern[begin : self._position]
         if not self._take(")"):
             self._fail("a '(' is never closed")
-        flags = ("i" if self._ignores_case else "") + ("s" if self._dot_takes_newline else "")
-        regex = Regex(f"(?:{inner})", flags)
-        return self._assertion(lambda text, position: regex.match_at(text, position) != is_negative)
+        return self._assertion(lambda text, position: inner.match_at(text, position) != is_negative)
 
     def _set(self) -> Accepts:
         is_negated = self._take("^")

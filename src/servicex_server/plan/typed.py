@@ -6,7 +6,7 @@ otherwise line them up from the inside, as numpy does, or flatten them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -33,6 +33,7 @@ from servicex_server.plan.ir import (
     Rest,
     Span,
     Zip,
+    replace_parts,
 )
 from servicex_server.plan.types import (
     Bool,
@@ -88,6 +89,16 @@ class Builder:
     def of(self, expr: Expr) -> Typed:
         """A node made earlier, with its type."""
         return Typed(expr, self._types[expr])
+
+    def renew(self, node: Expr, parts: Mapping[Expr, Expr]) -> Typed:
+        """The same operation on other values of the same types."""
+        return self._typed(replace_parts(node, parts), self._types[node])
+
+    def row_condition(self, node: Expr) -> Expr | None:
+        """The predicate by which the node, a mask, keeps or drops whole rows; None for any other node."""
+        if isinstance(node, Mask) and self.of(node.predicate).type == List(Bool()):
+            return node.predicate
+        return None
 
     def column(self, name: str, rows: Type) -> Typed:
         """An input column whose rows have the type."""

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from servicex_server.errors import InvalidRequest, ServicexError
+from servicex_server.errors import FilesFailed, InvalidRequest, ServicexError
+from servicex_server.model.compression import parse_compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location, unique_object_name
-from servicex_server.run.execute import TransformSummary, to_failure, transform_file
-from servicex_server.source.policy import CALLERS_OWN
+from servicex_server.run.execute import TransformSummary, load_plan, to_failure, transform_file
+from servicex_server.source.policy import CALLERS_OWN, check, scheme_of
+from servicex_server.telemetry.machine import usable_cores
+
+_SHOWN_FAILURES = 10
+_CLIENTS_NAME_OF_ROOT_FILE = "root-ttree"
+"""What the official client's users write for what goes over the wire as `root-file`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file of which there is no result.
+
+    Attributes:
+        location: the file, safe to show.
+        error: why; its text names the file if there are several.
+    """
+
+    location: str
+    error: ServicexError
 
 
 def transform_files(
@@ -21,25 +41,36 @@ def transform_files(
     output: str | Path,
     tree_name: str | None = None,
     max_events: int | None = None,
-) -> Iterator[TransformSummary]:
+    n_threads: int | None = None,
+    compression: str | None = None,
+) -> Iterator[TransformSummary | FailedFile]:
     """Runs the query over one file after the other, with the caller's own rights.
+
+    A file that has none of the trees which the query names has failed, even where the server would deliver
+    an empty result: whoever tries a query has more likely misspelt the name.
 
     Args:
         output: the result file; with several files, or if it is a folder already, the folder that gets
             one result per file, named as the server names them.
+        n_threads: threads to work with; None for one per core.
+        compression: codec and level of the results, as in `zstd:3`; None for the format's default.
 
     Yields:
-        What became of each file, as soon as its result is there.
+        What became of each file, in their order; one that fails does not keep the others from their results.
 
     Raises:
-        InvalidRequest: the query, a file or the format is at fault.
-        TransformError: a file could not be transformed; files before it have their results.
+        InvalidRequest: the query's text or the format is at fault, or a result would replace an input;
+            nothing is done then.
     """
     if max_events is not None and max_events < 0:
         message = f"the number of events cannot be negative: {max_events}"
         raise InvalidRequest(message)
     kind = _to_format(result_format)
-    for file, place in _places(files, kind, Path(output)):
+    codec = None if compression is None else parse_compression(compression, kind)
+    places = _places(files, kind, Path(output))
+    _refuse_overwriting(places)
+    load_plan(codegen, selection, tree_name)
+    for file, place in places:
         try:
             yield transform_file(
                 file,
@@ -50,17 +81,54 @@ def transform_files(
                 policy=CALLERS_OWN,
                 tree_name=tree_name,
                 max_events=max_events,
+                n_threads=n_threads or usable_cores(),
+                compression=codec,
+                needs_tree=True,
             )
-        except ServicexError as error:
-            if len(files) > 1 and show_location(file) not in error.message:
-                error.args = (f"{show_location(file)}: {error.message}",)
-            raise
-        except Exception as error:
-            message = f"{show_location(file)}: {to_failure(error).message}"
-            raise ServicexError(message) from error
+        except Exception as error:  # noqa: BLE001  whatever happens, the other files have their turn
+            yield FailedFile(show_location(file), _explain(error, file, is_one_of_many=len(files) > 1))
+
+
+def _explain(error: Exception, file: str, *, is_one_of_many: bool) -> ServicexError:
+    """The error with a text that names the file, if that is not clear from the call."""
+    place = show_location(file)
+    if not isinstance(error, ServicexError):
+        unexpected = ServicexError(f"{place}: {to_failure(error).message}")
+        unexpected.__cause__ = error
+        return unexpected
+    if is_one_of_many and place not in error.message:
+        error.args = (f"{place}: {error.message}",)
+    return error
+
+
+def require_all(outcomes: Iterable[TransformSummary | FailedFile]) -> list[TransformSummary]:
+    """The summaries, once every file was tried and if none failed.
+
+    Raises:
+        ServicexError: what went wrong with the only file.
+        FilesFailed: which of several files failed, why, and the results of the others.
+    """
+    tried = list(outcomes)
+    summaries = [outcome for outcome in tried if isinstance(outcome, TransformSummary)]
+    failed = [outcome for outcome in tried if isinstance(outcome, FailedFile)]
+    if not failed:
+        return summaries
+    first = failed[0].error
+    if len(tried) == 1:
+        raise first
+    reasons = "; ".join(each.error.message for each in failed[:_SHOWN_FAILURES])
+    more = "; ..." if len(failed) > _SHOWN_FAILURES else ""
+    message = f"{len(failed)} of {len(tried)} files failed: {reasons}{more}"
+    raise FilesFailed(
+        message,
+        failures=tuple((each.location, each.error) for each in failed),
+        results=tuple(summary.path for summary in summaries),
+    ) from first
 
 
 def _to_format(result_format: ResultFormat | str) -> ResultFormat:
+    if result_format == _CLIENTS_NAME_OF_ROOT_FILE:
+        return ResultFormat.ROOT_FILE
     try:
         return ResultFormat(result_format)
     except ValueError as error:
@@ -90,3 +158,30 @@ def _places(files: Sequence[str | Path], kind: ResultFormat, output: Path) -> li
         taken.add(result)
         places.append((name, output / result))
     return places
+
+
+def _refuse_overwriting(places: Sequence[tuple[str, Path]]) -> None:
+    """Raises InvalidRequest if a result would take the place of any local input, by whatever path."""
+    inputs = {
+        _file_number(Path(check(CALLERS_OWN, name))): name
+        for name, _ in places
+        if scheme_of(name) in {None, "file"}
+    }
+    inputs.pop(None, None)
+    for _, place in places:
+        name = inputs.get(_file_number(place))
+        if name is not None:
+            message = (
+                f"the result {str(place)!r} would replace the input {show_location(name)!r}; "
+                "choose another --output"
+            )
+            raise InvalidRequest(message)
+
+
+def _file_number(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file, the same for all paths that lead to it; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib.metadata
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import awkward as ak
-
 from servicex_server.errors import (
+    AttemptLost,
     AttemptTimedOut,
     FormatError,
     InvalidRequest,
     QueryError,
-    QueryTypeError,
     ResourceExhausted,
     ServicexError,
     SourceCorrupt,
+    SourceMissing,
     SourceRefused,
     SourceUnavailable,
     TransformError,
-    UnknownName,
+    UnknownTree,
 )
+from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location
+from servicex_server.model.tally import NO_TALLY, Tally
 from servicex_server.model.unit import (
     Failure,
     FileDone,
@@ -40,28 +43,34 @@ from servicex_server.model.unit import (
 from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
 from servicex_server.plan.plan import BoundOutput, BoundPlan, Plan
-from servicex_server.run.filter import empty_rows, evaluate
-from servicex_server.run.read.chunk import CHUNK_BYTES, entry_ranges
-from servicex_server.run.read.root import Columns, RootFile
+from servicex_server.plan.tree import require_some_tree
+from servicex_server.run.read.chunk import CHUNK_BYTES
+from servicex_server.run.read.root import RootFile
+from servicex_server.run.sandbox.limits import SandboxLimits
+from servicex_server.run.script import transform_script
+from servicex_server.run.table import TableCounts, evaluate_empty, tally_of, write_table
 from servicex_server.run.write.canonical import schema_of
 from servicex_server.run.write.fit import check_columns, check_format
 from servicex_server.run.write.open import new_result
-from servicex_server.run.write.protocol import Writer
 from servicex_server.source.open import open_source
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
+from servicex_server.source.timed import TimedSource
 from servicex_server.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
 _PREFLIGHT_FILES = 3
+_DEFAULT_SANDBOX = SandboxLimits()
 
 _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (SourceRefused, Reason.REFUSED),
     (FormatError, Reason.FORMAT),
     (InvalidRequest, Reason.QUERY),
     (SourceCorrupt, Reason.CORRUPT),
+    (SourceMissing, Reason.MISSING),
     (SourceUnavailable, Reason.UNAVAILABLE),
+    (AttemptLost, Reason.LOST),
     (AttemptTimedOut, Reason.TIMED_OUT),
     (ResourceExhausted, Reason.RESOURCES),
     (MemoryError, Reason.RESOURCES),
@@ -80,6 +89,8 @@ class TransformSummary:
         bytes_read: bytes fetched from the replica.
         size_bytes: size of the result file.
         seconds: wall time.
+        tally: what else was counted and timed.
+        missing_trees: trees that the query names and the file lacks, where the query tolerates that.
     """
 
     path: Path
@@ -89,6 +100,8 @@ class TransformSummary:
     bytes_read: int
     size_bytes: int
     seconds: float
+    tally: Tally = NO_TALLY
+    missing_trees: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +140,10 @@ def transform_file(
     max_events: int | None = None,
     limits: SourceLimits | None = None,
     chunk_bytes: int = CHUNK_BYTES,
+    n_threads: int = 1,
+    sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
+    compression: Compression | None = None,
+    needs_tree: bool = False,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -135,6 +152,12 @@ def transform_file(
         tree_name: the tree, for query languages whose text need not name one.
         entry_start, entry_stop: entries of each tree to look at.
         max_events: look at no more than so many entries of each tree.
+        chunk_bytes: uncompressed bytes of the columns to work on at once, per thread.
+        n_threads: threads to work with.
+        sandbox: what the code of a python query may use; None where such queries are switched off.
+        compression: of the result; None for its format's default.
+        needs_tree: refuse a file that has none of the trees which the query names, instead of making an
+            empty result.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
@@ -144,26 +167,61 @@ def transform_file(
     replicas = (locations,) if isinstance(locations, str) else tuple(locations)
     plan = load_plan(codegen, selection, tree_name)
     entries = EntryRange(entry_start, entry_stop, max_events)
+    if plan.script is not None and entries != EntryRange():
+        message = "a python query reads files whole: the number of events cannot be limited"
+        raise InvalidRequest(message)
     faults: list[ServicexError] = []
     for replica in replicas:
         try:
-            with RootFile(open_source(replica, policy, limits)) as file:
-                n_in, n_out = _transform(
+            if plan.script is not None:
+                script = transform_script(
+                    plan.script,
+                    replica,
+                    result_format=result_format,
+                    output=output,
+                    policy=policy,
+                    source_limits=limits,
+                    sandbox=sandbox,
+                )
+                return TransformSummary(
+                    path=output,
+                    location=show_location(replica),
+                    # Nobody but the code knows how many entries it looked at.
+                    n_events_in=script.n_rows,
+                    n_events_out=script.n_rows,
+                    bytes_read=script.bytes_read,
+                    size_bytes=output.stat().st_size,
+                    seconds=time.monotonic() - started,
+                )
+            source = TimedSource(open_source(replica, policy, limits))
+            with RootFile(source) as file:
+                counts, missing_trees = _transform(
                     file,
                     plan,
                     result_format=result_format,
                     path=output,
                     entries=entries,
                     chunk_bytes=chunk_bytes,
+                    n_threads=n_threads,
+                    compression=compression,
+                    needs_tree=needs_tree,
+                )
+                tally = tally_of(
+                    counts,
+                    bytes_decompressed=file.bytes_decompressed,
+                    seconds_waiting=source.seconds_waiting,
                 )
                 return TransformSummary(
                     path=output,
                     location=show_location(replica),
-                    n_events_in=n_in,
-                    n_events_out=n_out,
-                    bytes_read=file.bytes_read,
+                    # Several tables may be made of one tree, whose entries count once.
+                    n_events_in=sum({table.tree: part.n_in for table, part in counts}.values()),
+                    n_events_out=sum(part.n_out for _, part in counts),
+                    bytes_read=source.bytes_read,
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
+                    tally=tally,
+                    missing_trees=missing_trees,
                 )
         except (SourceUnavailable, SourceRefused, SourceCorrupt) as fault:
             log.info("replica failed: %s", fault.message)
@@ -178,7 +236,8 @@ def _worst_of(faults: Sequence[ServicexError]) -> ServicexError:
         return SourceUnavailable(message)
     if len(faults) == 1:
         return faults[0]
-    kind = next((type(fault) for fault in faults if isinstance(fault, SourceUnavailable)), type(faults[0]))
+    may_come = [fault for fault in faults if to_failure(fault).reason.is_transient]
+    kind = type((may_come or faults)[0])
     message = "no replica can be read: " + "; ".join(fault.message for fault in faults)
     return kind(message)
 
@@ -191,74 +250,45 @@ def _transform(
     path: Path,
     entries: EntryRange,
     chunk_bytes: int,
-) -> tuple[int, int]:
+    n_threads: int,
+    compression: Compression | None,
+    needs_tree: bool,
+) -> tuple[list[tuple[BoundOutput, TableCounts]], tuple[str, ...]]:
+    """Writes the result; what happened to each of its tables, and the trees that are missing."""
     bound = bind(plan, file)
+    if needs_tree:
+        require_some_tree(bound, file)
     check_format(bound, result_format)
-    n_in = n_out = 0
-    with new_result(path, result_format) as writer:
+    counts: list[tuple[BoundOutput, TableCounts]] = []
+    with new_result(path, result_format, compression, provenance=_provenance(plan)) as writer:
         for output in bound.outputs:
             tree = file.tree(output.tree)
-            n_out += _write_output(writer, output, tree, entries.within(tree.n_entries), chunk_bytes)
+            span = entries.within(tree.n_entries)
+            counts.append(
+                (
+                    output,
+                    write_table(writer, output, tree, span, chunk_bytes=chunk_bytes, n_threads=n_threads),
+                )
+            )
         writer.copy(file.directory, bound.copied_objects)
-    for name in {output.tree for output in bound.outputs}:
-        start, stop = entries.within(file.tree(name).n_entries)
-        n_in += stop - start
-    return n_in, n_out
+    return counts, bound.missing_trees
 
 
-def _write_output(
-    writer: Writer, output: BoundOutput, tree: Columns, span: tuple[int, int], chunk_bytes: int
-) -> int:
-    n_out = 0
-    writer.begin(output, evaluate_empty(output, tree))
-    for start, stop in _ranges(output, tree, span, chunk_bytes):
-        rows = evaluate(output, tree.read(output.columns, start, stop))
-        n_out += len(rows)
-        writer.write(rows)
-    return n_out
-
-
-def _ranges(
-    output: BoundOutput, tree: Columns, span: tuple[int, int], chunk_bytes: int
-) -> Iterator[tuple[int, int]]:
-    start, stop = span
-    if not output.is_chunkable:
-        yield start, stop
-        return
-    yield from entry_ranges(
-        start,
-        stop,
-        boundaries=tree.boundaries(output.columns),
-        bytes_per_entry=tree.n_bytes(output.columns) / max(1, tree.n_entries),
-        chunk_bytes=chunk_bytes,
-    )
-
-
-def evaluate_empty(output: BoundOutput, tree: Columns) -> ak.Array:
-    """The output for no entries, cut to no rows: tells the types of the result's columns.
-
-    Raises:
-        QueryTypeError: the query cannot be evaluated on columns of these types.
-    """
-    if not output.schema:
-        message = f"the query selects no column of tree {output.tree!r}"
-        raise UnknownName(message)
-    if not output.is_chunkable:
-        # A query over all rows of a file (its first, say) may rightly fail where there are none.
-        return empty_rows(output)
-    columns: Mapping[str, ak.Array] = tree.read(output.columns, 0, 0)
-    try:
-        return evaluate(output, columns)[:0]
-    except ServicexError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        message = f"the query does not fit the types in tree {output.tree!r}: {reason}"
-        raise QueryTypeError(message) from error
+@functools.lru_cache(maxsize=64)
+def _provenance(plan: Plan) -> Mapping[str, str]:
+    """What a result says of its origin: the question, and who answered it; nothing of people or places."""
+    digest = hashlib.sha256(plan.canonical().encode()).hexdigest()
+    return {"plan": digest, "engine": f"servicex-server {importlib.metadata.version('servicex-server')}"}
 
 
 def transform_unit(
-    unit: TransformUnit, store: Store, policy: SourcePolicy, limits: SourceLimits | None = None
+    unit: TransformUnit,
+    store: Store,
+    policy: SourcePolicy,
+    *,
+    limits: SourceLimits | None = None,
+    n_threads: int = 1,
+    sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
 ) -> FileDone | FileFailed:
     """Transforms a file and puts the result into the store; a failure is an outcome, not an exception."""
     started = time.monotonic()
@@ -275,6 +305,9 @@ def transform_unit(
             entry_start=unit.entry_start,
             entry_stop=unit.entry_stop,
             limits=limits,
+            n_threads=n_threads,
+            sandbox=sandbox,
+            compression=unit.compression,
         )
         stored = store.put_file(unit.store_key, path)
     except Exception as error:  # whatever happens, the request must hear of it
@@ -304,6 +337,7 @@ def transform_unit(
         seconds=time.monotonic() - started,
         attempt=unit.attempt,
         entry_start=unit.entry_start,
+        tally=summary.tally,
     )
 
 
@@ -329,42 +363,60 @@ def preflight_unit(
     rejection: str | None = None
     try:
         plan = load_plan(unit.codegen, unit.selection, unit.tree_name)
-        for replicas in unit.files[:_PREFLIGHT_FILES]:
-            verdict = _try_file(plan, replicas, unit.result_format, policy, limits)
-            if verdict is _FITS:
-                return PreflightDone(unit.request_id)
-            rejection = rejection or verdict
+        if plan.script is not None:
+            # What it needs shows only when it runs.
+            return PreflightDone(unit.request_id)
+        rejection = _reject(plan, unit.files[:_PREFLIGHT_FILES], unit.result_format, policy, limits)
     except InvalidRequest as error:
         rejection = error.message
     except Exception:
         # A defect here must not keep a request from its files: each will tell its own reason.
         log.exception("preflight failed unexpectedly")
-        rejection = None
     return PreflightDone(unit.request_id, rejection)
 
 
-_FITS = ""
+def _reject(
+    plan: Plan,
+    files: Sequence[Sequence[str]],
+    result_format: ResultFormat,
+    policy: SourcePolicy,
+    limits: SourceLimits | None,
+) -> str | None:
+    """Why the query fits none of the files that can be read; None if it fits one, or none can be read."""
+    faults: list[InvalidRequest] = []
+    for replicas in files:
+        try:
+            if _fits(plan, replicas, result_format, policy, limits):
+                return None
+        except (QueryError, FormatError) as fault:
+            faults.append(fault)
+    # A file without the tree may be of another kind; what one with the tree lacks is to the point.
+    faults.sort(key=lambda fault: isinstance(fault, UnknownTree))
+    return faults[0].message if faults else None
 
 
-def _try_file(
+def _fits(
     plan: Plan,
     replicas: Sequence[str],
     result_format: ResultFormat,
     policy: SourcePolicy,
     limits: SourceLimits | None,
-) -> str | None:
-    """Why the query does not fit the file; `_FITS` if it does, None if no replica can be read."""
+) -> bool:
+    """Whether a replica can be read.
+
+    Raises:
+        QueryError, FormatError: it can, and the query does not fit it.
+    """
     for replica in replicas:
         try:
             with RootFile(open_source(replica, policy, limits)) as file:
-                check_bound(bind(plan, file), file, result_format)
-        except (QueryError, FormatError) as error:
-            return error.message
+                bound = bind(plan, file)
+                require_some_tree(bound, file)
+                check_bound(bound, file, result_format)
+                return True
         except (TransformError, SourceRefused) as error:
             log.info("preflight cannot read a replica: %s", error.message)
-        else:
-            return _FITS
-    return None
+    return False
 
 
 def check_bound(bound: BoundPlan, file: RootFile, result_format: ResultFormat) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from servicex_server.db.session import Database
+from servicex_server.model.compression import Compression
+from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.parse import CODEGENS
 from servicex_server.queue.protocol import Queue
 from servicex_server.service.backlog import Backlog
@@ -31,6 +33,8 @@ class Services:
         policy: which inputs may be read.
         limits: bounds and intervals.
         codegens: names of code generators and what they are.
+        withheld: names of generators that this server knows but does not offer, and why.
+        compressions: of results whose submitter asks for none; formats that are missing have their default.
         notifier: wakes those who wait for a request.
         backlog: what this process still has to hand to the queue.
         clock: now, as an aware UTC time.
@@ -42,6 +46,8 @@ class Services:
     policy: SourcePolicy
     limits: Limits = field(default_factory=Limits)
     codegens: Mapping[str, str] = field(default_factory=lambda: dict(CODEGENS))
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    compressions: Mapping[ResultFormat, Compression] = field(default_factory=dict)
     notifier: Notifier = field(default_factory=Notifier)
     backlog: Backlog = field(default_factory=Backlog)
     clock: Callable[[], datetime] = read_clock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from servicex_server.db import dataset as datasets
 from servicex_server.db.session import Transaction
-from servicex_server.errors import Conflict, NotFound
+from servicex_server.errors import Conflict, NotAllowed, NotFound
 from servicex_server.model.ids import DatasetId
 from servicex_server.model.request import Dataset, DatasetFile, Principal
 from servicex_server.service.context import Services
@@ -40,20 +40,23 @@ async def get_dataset(
     return await services.db.read(find)
 
 
-async def delete_dataset(
-    services: Services,
-    principal: Principal,  # noqa: ARG001
-    dataset_id: DatasetId,
-) -> None:
+async def delete_dataset(services: Services, principal: Principal, dataset_id: DatasetId) -> None:
     """Marks the data set stale, so that the next submit looks it up again; running requests keep it.
 
     Raises:
         NotFound: no such data set.
+        NotAllowed: none of the caller's requests uses it, and they are no admin.
         Conflict: it is stale already.
     """
 
     def mark(transaction: Transaction) -> None:
         dataset = _find(transaction, dataset_id)
+        if not (principal.is_admin or datasets.is_used_by(transaction, dataset.id, principal.name)):
+            message = (
+                f"data set {dataset_id} is not used by any request of yours; only those who have one and "
+                "admins may delete it"
+            )
+            raise NotAllowed(message)
         if not datasets.mark_stale(transaction, dataset.id):
             message = f"data set {dataset_id} is deleted already"
             raise Conflict(message)

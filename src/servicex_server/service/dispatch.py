@@ -35,7 +35,7 @@ async def resume(services: Services) -> None:
         elif request.state in _WORKING:
             services.backlog.add_files(request.id)
     if unfinished:
-        logger.info("%d unfinished requests go on", len(unfinished))
+        logger.info("unfinished requests that go on: %d", len(unfinished))
 
 
 async def run_dispatcher(services: Services) -> None:
@@ -175,6 +175,7 @@ def _to_units(services: Services, question: Question, waiting: Iterable[Waiting]
             attempt=file.attempt,
             deadline_s=services.limits.file_deadline_s,
             tree_name=question.tree_name,
+            compression=question.compression,
         )
         for file in waiting
     ]

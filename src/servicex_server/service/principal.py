@@ -9,7 +9,7 @@ from servicex_server.db import principal as principals
 from servicex_server.db.session import Database
 from servicex_server.errors import InvalidRequest
 from servicex_server.model.request import Principal
-from servicex_server.service.context import Services, read_clock
+from servicex_server.service.context import read_clock
 
 _TOKEN_BYTES = 32
 _NAME_CHARACTERS = 255
@@ -47,11 +47,11 @@ async def list_principals(db: Database) -> list[Principal]:
     return await db.read(principals.list_principals)
 
 
-async def find_principal(services: Services, token: str) -> Principal | None:
+async def find_principal(db: Database, token: str) -> Principal | None:
     """Whose access token this is, or None."""
     if not token:
         return None
-    return await services.db.read(principals.find_principal, _digest(token))
+    return await db.read(principals.find_principal, _digest(token))
 
 
 def _digest(token: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 
 from servicex_server.db import request as requests
 from servicex_server.db import result as results
 from servicex_server.errors import NotAllowed, NotFound
 from servicex_server.model.ids import RequestId
-from servicex_server.model.kinds import FileStatus
+from servicex_server.model.kinds import FileStatus, ResultFormat
 from servicex_server.model.request import FileResult, Principal, Statistics, TransformRequest
 from servicex_server.service.context import Services
 
@@ -35,13 +35,22 @@ async def get_request(services: Services, principal: Principal, ref: str) -> Tra
 
 
 async def list_requests(
-    services: Services, principal: Principal, *, submitted_by: str | None = None
+    services: Services,
+    principal: Principal,
+    *,
+    submitted_by: str | None = None,
+    formats: Collection[ResultFormat] | None = None,
 ) -> list[TransformRequest]:
-    """The caller's newest requests, oldest first; an admin sees everybody's, or those of `submitted_by`."""
+    """The caller's newest requests, oldest first; an admin sees everybody's, or those of `submitted_by`.
+
+    With `formats`, requests of others are left out.
+    """
     owner = submitted_by if principal.is_admin else principal.name
     if submitted_by is not None and owner != submitted_by:
         return []
-    return await services.db.read(requests.list_requests, owner=owner, limit=services.limits.listed_requests)
+    return await services.db.read(
+        requests.list_requests, owner=owner, limit=services.limits.listed_requests, formats=formats
+    )
 
 
 async def list_results(
@@ -53,10 +62,12 @@ async def list_results(
     status: FileStatus | None = None,
     offset: int = 0,
     limit: int | None = None,
+    with_tally: bool = False,
 ) -> list[FileResult]:
     """Outcomes of the request's files in the order they were recorded.
 
-    `later_than` is taken generously: entries recorded at that time, or a little before, come again.
+    `later_than` is taken generously: entries recorded at that time, or a little before, come again. Tallies
+    come only if asked for: nobody needs those of ten thousand files at every poll.
     """
     request = await get_request(services, principal, ref)
     since = None
@@ -71,6 +82,7 @@ async def list_results(
         status=status,
         offset=offset,
         limit=limit,
+        with_tally=with_tally,
     )
 
 

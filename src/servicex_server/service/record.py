@@ -22,6 +22,7 @@ from servicex_server.model.lifecycle import (
     accepts_outcomes,
 )
 from servicex_server.model.naming import object_name
+from servicex_server.model.tally import to_document
 from servicex_server.model.unit import Failure, FileDone, FileFailed, PreflightDone, Reason, Report
 from servicex_server.store.protocol import StoredObject
 
@@ -225,6 +226,7 @@ class _Ledger:
                 attempts=report.attempt,
                 reason=None,
                 created_at=self._next_time(),
+                tally=to_document(report.tally),
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import re
 import secrets
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 _DID = re.compile(r"(\w+)://(.*)", re.DOTALL)
 _DEFAULT_SCHEME = "rucio"
 _FINDERS = ("rucio", "cernopendata", "xrootd")
-_FILE_LIST_FINDER = "user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,13 @@ class _Inputs:
     """The files of a submission, each once.
 
     Attributes:
-        did: digest of the list as it was given.
+        did: digest of the list as it was given, which clients show.
+        dataset: name of the data set of these very paths.
         renamed: object names that differ from the plain ones, by position.
     """
 
     did: str
+    dataset: str
     paths: tuple[str, ...]
     renamed: dict[int, str]
 
@@ -94,7 +96,12 @@ def _check(services: Services, submission: Submission) -> _Inputs:
     }
     # As the official server names a file list: clients show it as the request's DID.
     did = hashlib.sha256(" ".join(files).encode()).hexdigest()
-    return _Inputs(did=did, paths=paths, renamed=renamed)
+    return _Inputs(did=did, dataset=_name_dataset(paths), paths=paths, renamed=renamed)
+
+
+def _name_dataset(paths: Sequence[str]) -> str:
+    # Not the DID: lists that differ may share that, if a path holds a space or names a file twice.
+    return hashlib.sha256(json.dumps(paths).encode()).hexdigest()
 
 
 def _check_texts(limits: Limits, submission: Submission) -> None:
@@ -154,10 +161,15 @@ def _allow(services: Services, files: Sequence[str]) -> tuple[str, ...]:
 
 
 def _refuse_codegen(services: Services, submission: Submission) -> None:
-    # The parser knows what a deployment would need for a generator it does not offer.
-    parse(submission.codegen, submission.selection, tree_name=submission.tree_name)
+    reason = services.withheld.get(submission.codegen)
+    if reason is None:
+        # The parser knows what a deployment would need for a generator it does not offer.
+        parse(submission.codegen, submission.selection, tree_name=submission.tree_name)
+        reason = "it is switched off"
     offered = ", ".join(sorted(services.codegens))
-    message = f"the code generator {submission.codegen[:64]!r} is switched off here; offered are {offered}"
+    message = (
+        f"the code generator {submission.codegen[:64]!r} is not offered here: {reason}. Offered: {offered}"
+    )
     raise UnknownCodegen(message)
 
 
@@ -182,6 +194,7 @@ def _no_finder(did: str) -> InvalidRequest:
 def _new_request(
     services: Services, principal: Principal, submission: Submission, inputs: _Inputs
 ) -> NewRequest:
+    compression = submission.compression or services.compressions.get(submission.result_format)
     return NewRequest(
         id=RequestId(str(uuid.uuid4())),
         owner=principal.name,
@@ -196,20 +209,20 @@ def _new_request(
         secret_key=secrets.token_urlsafe(30),
         submit_time=services.clock(),
         renamed=inputs.renamed,
+        compression=str(compression) if compression is not None else None,
     )
 
 
 def _store(
     transaction: Transaction, new: NewRequest, inputs: _Inputs, *, with_preflight: bool
 ) -> tuple[Effect, ...]:
-    dataset_id = datasets.use_file_list(
+    dataset_id, n_files = datasets.use_file_list(
         transaction,
-        name=inputs.did,
-        did_finder=_FILE_LIST_FINDER,
+        name=inputs.dataset,
         paths=inputs.paths,
         now=new.submit_time,
     )
-    event = FilesKnown(f"submit by {new.owner}", len(inputs.paths), with_preflight)
+    event = FilesKnown(f"submit by {new.owner}", n_files, with_preflight)
     life, effects = step(Lifecycle(), event)
     requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)
     return effects

@@ -9,9 +9,12 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from servicex_server.errors import SourceRefused, SourceUnavailable
+from servicex_server.errors import SourceMissing, SourceRefused, SourceUnavailable
 from servicex_server.source import ranges
-from servicex_server.source.policy import SourcePolicy, is_below_roots, refuse_local
+from servicex_server.source.policy import SourcePolicy, may_read_local, refuse_local
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+_WILDCARDS = frozenset("*?[{")
 
 
 class LocalSource:
@@ -22,7 +25,8 @@ class LocalSource:
 
         Raises:
             SourceRefused: by now the path leads out of the roots, or it is not a regular file.
-            SourceUnavailable: it cannot be opened.
+            SourceMissing: there is no such file.
+            SourceUnavailable: it cannot be opened now.
         """
         self.location = path
         self.bytes_read = 0
@@ -43,11 +47,11 @@ class LocalSource:
             raise SourceRefused(message)
         # A folder on the way may have become a symbolic link since the check: ask what was opened.
         link = Path(f"/proc/self/fd/{self._descriptor}")
-        if policy.unrestricted_local or not link.parent.exists():
+        if (policy.unrestricted_local and not policy.forbidden_folders) or not link.parent.exists():
             return
         opened = link.readlink()
         # A file that has been deleted meanwhile has no path that could be checked.
-        if not is_below_roots(policy, opened):
+        if not may_read_local(policy, opened):
             raise refuse_local(policy, self.location)
 
     def read_ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -88,4 +92,8 @@ def _open(path: str) -> int:
             message = f"{path!r} became a symbolic link while it was opened"
             raise SourceRefused(message) from error
         message = f"cannot open {path!r}: {error.strerror}"
-        raise SourceUnavailable(message) from error
+        if error.errno not in _ABSENT:
+            raise SourceUnavailable(message) from error
+        if _WILDCARDS & set(path):
+            message += "; wildcards are not expanded, list the files"
+        raise SourceMissing(message) from error

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from servicex_server.errors import SourceRefused
 from servicex_server.model.naming import show_location
 from servicex_server.source import address
+from servicex_server.source.url import split_url
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
@@ -27,11 +28,14 @@ class SourcePolicy:
         local_roots: folders below which local files may lie, after symbolic links are resolved.
         allowed_private_hosts: host names, addresses or networks that may be loopback, link-local,
             private or reserved; "*" for all.
+        forbidden_folders: folders below which nothing is read although they lie below a root, such as the
+            server's own, where everybody's results and its secrets are.
         unrestricted_local: read any local file; for a process that runs with its caller's own rights.
     """
 
     local_roots: tuple[Path, ...] = ()
     allowed_private_hosts: tuple[str, ...] = ()
+    forbidden_folders: tuple[Path, ...] = ()
     unrestricted_local: bool = False
 
 
@@ -61,7 +65,8 @@ def check(policy: SourcePolicy, url_or_path: str) -> str:
         message = f"cannot read {shown!r}: the scheme {scheme}:// is not supported; allowed is {ALLOWED}"
         raise SourceRefused(message)
     check_host(policy, url_or_path)
-    return url_or_path
+    # The XRootD client has its own idea of a URL: it gets one put together from the parts that were checked.
+    return str(split_url(url_or_path)) if scheme == "root" else url_or_path
 
 
 def scheme_of(location: str) -> str | None:
@@ -72,15 +77,7 @@ def scheme_of(location: str) -> str | None:
 
 def check_host(policy: SourcePolicy, url: str) -> None:
     """Raises SourceRefused if the URL has no usable host, or spells out an address that is not allowed."""
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError as error:
-        message = f"not a URL: {show_location(url)!r} ({error})"
-        raise SourceRefused(message) from error
-    if not host:
-        message = f"the URL {show_location(url)!r} has no host"
-        raise SourceRefused(message)
+    host = split_url(url).host
     literal = address.from_literal(host)
     if literal is not None:
         address.refuse_private(host, literal, policy.allowed_private_hosts)
@@ -90,8 +87,10 @@ def check_host(policy: SourcePolicy, url: str) -> None:
         address.refuse_private(host, address.LOOPBACK, policy.allowed_private_hosts)
 
 
-def is_below_roots(policy: SourcePolicy, resolved: Path) -> bool:
+def may_read_local(policy: SourcePolicy, resolved: Path) -> bool:
     """Whether a path without symbolic links may be read."""
+    if any(resolved.is_relative_to(os.path.realpath(folder)) for folder in policy.forbidden_folders):
+        return False
     return policy.unrestricted_local or any(
         resolved.is_relative_to(os.path.realpath(root)) for root in policy.local_roots
     )
@@ -100,6 +99,8 @@ def is_below_roots(policy: SourcePolicy, resolved: Path) -> bool:
 def refuse_local(policy: SourcePolicy, asked: str) -> SourceRefused:
     """The refusal for a local path, in words that do not tell whether the path exists."""
     roots = ", ".join(str(root) for root in policy.local_roots) or "none are configured"
+    if policy.local_roots and policy.forbidden_folders:
+        roots += " (except the server's own data folder)"
     message = f"the file {asked!r} is not below a folder this server reads from; local roots: {roots}"
     return SourceRefused(message)
 
@@ -119,7 +120,8 @@ def _resolve_local(policy: SourcePolicy, path: str) -> Path:
         candidates = [Path(os.path.realpath(path))]
     else:
         candidates = [Path(os.path.realpath(root / path)) for root in policy.local_roots]
-    allowed = [candidate for candidate in candidates if is_below_roots(policy, candidate)]
+    allowed = [candidate for candidate in candidates if may_read_local(policy, candidate)]
     if not allowed:
         raise refuse_local(policy, path)
-    return next((candidate for candidate in allowed if candidate.exists()), allowed[0])
+    # Not Path.exists, which raises for a name that is too long.
+    return next((candidate for candidate in allowed if os.path.exists(candidate)), allowed[0])  # noqa: PTH110

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from servicex_server.errors import SourceRefused, SourceUnavailable
 from servicex_server.model.naming import show_location
 from servicex_server.source import address, ranges
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
+from servicex_server.source.url import split_url
 
 _PORT = 1094
 _VECTOR_RANGES = 1024
@@ -41,11 +41,13 @@ class XrootdSource:
         self._policy = policy
         self._limits = limits or SourceLimits()
         self._timeout_s = max(1, int(self._limits.idle_s))
-        parts = urlsplit(url)
-        address.resolve(parts.hostname or "", parts.port or _PORT, policy.allowed_private_hosts)
+        parts = split_url(url)
+        address.resolve(parts.host, parts.port or _PORT, policy.allowed_private_hosts)
         client = _load_client(self._limits)
         self._file = client.File()
-        status, _ = self._file.open(url, timeout=max(1, int(self._limits.connect_s + self._limits.idle_s)))
+        status, _ = self._file.open(
+            str(parts), timeout=max(1, int(self._limits.connect_s + self._limits.idle_s))
+        )
         self._check_status("open", status)
         try:
             self._check_data_server()

@@ -65,10 +65,6 @@ class Store(Protocol):
         """
         ...
 
-    async def local_path(self, key: str) -> Path | None:
-        """The object's bytes as a local file if they are one, else None (so that sendfile can be used)."""
-        ...
-
     async def delete(self, key: str) -> None:
         """Deletes the object under `key`; one that is not there is no error."""
         ...

@@ -72,7 +72,13 @@ async def show_results(
     transform = await read.get_request(context.services, visitor, ref)
     n_results = await read.count_results(context.services, visitor, ref, status=wanted)
     results = await read.list_results(
-        context.services, visitor, ref, status=wanted, offset=(number - 1) * PER_PAGE, limit=PER_PAGE
+        context.services,
+        visitor,
+        ref,
+        status=wanted,
+        offset=(number - 1) * PER_PAGE,
+        limit=PER_PAGE,
+        with_tally=True,
     )
     return render(
         "results.html",

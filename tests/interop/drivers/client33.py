@@ -24,6 +24,8 @@ def make_query(sample: dict[str, Any]) -> Any:
     """Build the client's own query object, so that the client makes the text that goes over the wire."""
     if sample["kind"] == "uproot-raw":
         return query.UprootRaw(sample["query"])
+    if sample["kind"] == "python":
+        return query.PythonFunction(sample["query"])
     if sample["kind"] == "qastle":
         func_adl = query.FuncADL_Uproot()
         func_adl.set_provided_qastle(sample["query"])

@@ -55,6 +55,14 @@ async def test_foreign_host_is_refused(host: str) -> None:
     assert "allowed" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("name", ["fd00::1", "FD00:0:0::1", "[fd00::1]"])
+async def test_an_ipv6_address_to_listen_on_is_answered(name: str) -> None:
+    async with client(name) as http:
+        for host in ("[fd00::1]", "[fd00::1]:5000", "[FD00::1]:5000"):
+            assert (await http.get("/", headers={"Host": host})).status_code == 200
+        assert (await http.get("/", headers={"Host": "[fd00::2]:5000"})).status_code == 403
+
+
 async def test_host_with_a_port_allows_that_port_only() -> None:
     async with client("sx.example.org:8443") as http:
         assert (await http.get("/", headers={"Host": "sx.example.org:8443"})).status_code == 200

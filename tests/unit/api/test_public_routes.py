@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from edge import BASE_URL, CORRUPT, RESULT, Edge, open_edge
+from servicex_server.model.compression import Compression
+from servicex_server.model.unit import TransformUnit, Unit
 
 UNKNOWN = "9f1b2c3d-0000-4000-8000-0123456789ab"
 SHOWN_CORRUPT = CORRUPT.replace("[", "(").replace("]", ")")
@@ -98,6 +100,34 @@ async def test_time_that_is_none_is_refused(edge: Edge) -> None:
     assert "yesterday" in answer.json()["message"]
 
 
+async def test_failed_files_are_tried_again(edge: Edge) -> None:
+    request_id = await edge.submit("a.root", "broken.root", "broken-too.root")
+    url = f"/servicex/transformation/{request_id}"
+    assert (await edge.http().post(f"{url}/retry")).status_code == 400, "it has not ended"
+    await edge.finish(request_id)
+    kept = (await edge.http().get(f"{url}/results")).json()["results"][0]
+    answer = await edge.http().post(f"{url}/retry")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"message": f"transformation request {request_id} runs again for 2 files"},
+    )
+    status = await edge.finish(request_id)
+    assert (status["status"], status["files-completed"], status["files-failed"]) == ("Complete", 1, 2)
+    assert kept in (await edge.http().get(f"{url}/results")).json()["results"]
+
+
+async def test_only_a_request_with_failed_files_is_tried_again_and_by_its_owner(edge: Edge) -> None:
+    request_id = await edge.submit("a.root")
+    await edge.finish(request_id)
+    url = f"/servicex/transformation/{request_id}/retry"
+    answer = await edge.http().post(url)
+    assert answer.status_code == 400
+    assert "nothing to retry" in answer.json()["message"]
+    assert (await edge.http("bob").post(url)).status_code == 403
+    assert (await edge.http(None).post(url)).status_code == 401
+    assert (await edge.http().post(f"/servicex/transformation/{UNKNOWN}/retry")).status_code == 404
+
+
 async def test_request_may_be_named_by_its_number(edge: Edge) -> None:
     request_id = await edge.submit()
     await edge.finish(request_id)
@@ -114,6 +144,38 @@ async def test_list_shows_own_requests_without_keys(edge: Edge) -> None:
     assert len((await edge.http("boss").get("/servicex/transformation")).json()["requests"]) == 2
     of_bob = (await edge.http("boss").get("/servicex/transformation?submitted_by=bob")).json()["requests"]
     assert len(of_bob) == 1
+
+
+@pytest.mark.parametrize(("kind", "extension"), [("arrow", "arrow"), ("hdf5", "h5")])
+async def test_formats_that_clients_do_not_know_work_but_are_not_listed(
+    edge: Edge, kind: str, extension: str
+) -> None:
+    request_id = await edge.submit("a.root", **{"result-format": kind})
+    listed = await edge.submit("a.root")
+    status = await edge.finish(request_id)
+    assert (status["result-format"], status["status"]) == (kind, "Complete")
+    for user in ("ann", "boss"):
+        requests = (await edge.http(user).get("/servicex/transformation")).json()["requests"]
+        assert [request["request_id"] for request in requests] == [listed]
+    url = f"/servicex/transformation/{request_id}"
+    (result,) = (await edge.http().get(f"{url}/results")).json()["results"]
+    assert result["s3-object-name"].endswith(f"a.root.{extension}")
+    assert (await edge.http().get(f"{url}/status")).json()["files-completed"] == 1
+    assert (await edge.http().delete(url)).status_code == 200
+    assert (await edge.http().get(url)).status_code == 404
+
+
+async def test_compression_goes_to_the_worker(edge: Edge) -> None:
+    await edge.submit("a.root", compression="zstd:7")
+    await edge.submit("b.root")
+    units: list[Unit] = []
+    async with edge.queue.connect(2) as source:
+        async for delivery in source.units():
+            units.append(delivery.unit)
+            if len(units) == 2:
+                break
+    found = {unit.compression for unit in units if isinstance(unit, TransformUnit)}
+    assert found == {Compression("zstd", 7), None}
 
 
 @pytest.mark.parametrize("suffix", ["", "/status", "/results", "/errors", "/cancel", "/deployment-status"])
@@ -162,7 +224,16 @@ async def test_progress_for_old_clients(edge: Edge) -> None:
     for details in ("?details=1", "?details"):
         detailed = (await edge.http().get(f"{url}/status{details}")).json()
         assert len(detailed["details"]) == 2
-        assert detailed.keys() - progress.keys() == {"details"}
+        added = {"details", "bytes-decompressed", "seconds-by-stage", "cut-flow", "sums-of-weights"}
+        assert detailed.keys() - progress.keys() == added
+        assert [step["rows"] for step in detailed["cut-flow"]] == [100, 10]
+        (good,) = [file for file in detailed["details"] if file["transform_status"] == "success"]
+        assert good["cut-flow"] == [{"cut": "all", "rows": 100}, {"cut": "any(Muon_pt > 20)", "rows": 10}]
+        assert good["sums-of-weights"] == {"genWeight": {"before": 99.5, "after": None}}
+        assert good["bytes-decompressed"] == 5000
+        assert good["seconds-by-stage"]["decompress"] == 0.125
+    results = (await edge.http().get(f"{url}/results")).json()["results"]
+    assert not any("cut-flow" in result for result in results), "what every poll asks for stays small"
     errors = (await edge.http().get(f"{url}/errors")).json()["errors"]
     assert [error["info"] for error in errors] == [SHOWN_CORRUPT]
     assert errors[0]["file"].endswith("broken.root")
@@ -197,7 +268,8 @@ async def test_unknown_dataset_is_404(edge: Edge, number: str) -> None:
     ("changes", "part"),
     [
         ({"codegen": "nonesuch"}, "nonesuch"),
-        ({"result-format": "arrow"}, "root-rntuple"),
+        ({"result-format": "csv"}, "arrow, hdf5"),
+        ({"compression": "zstd:99"}, "'zstd:99' is not offered for parquet; allowed: zstd (zstd:1 to"),
         ({"selection": "not json"}, ""),
         ({"did": "rucio://a:b"}, "exactly one"),
         ({"file-list": ["/etc/passwd"]}, ""),
@@ -305,8 +377,6 @@ async def test_start_page_is_a_list_of_buckets_for_signed_requests(edge: Edge) -
         ({}, {}, "127.0.0.1:5000", False),
         ({}, {"Host": "localhost:8000"}, "localhost:8000", False),
         ({}, {"X-Forwarded-Proto": "https"}, "127.0.0.1:5000", False),
-        ({"trust_forwarded_proto": True}, {"X-Forwarded-Proto": "https"}, "127.0.0.1:5000", True),
-        ({"trust_forwarded_proto": True}, {"X-Forwarded-Proto": "gopher"}, "127.0.0.1:5000", False),
         ({"public_url": "https://sx.example.org"}, {}, "sx.example.org", True),
         (
             {"public_url": "http://sx.example.org:8080/"},
@@ -333,6 +403,29 @@ async def test_results_are_read_where_the_client_sees_the_server(
         assert status["log-url"] == page
 
 
+@pytest.mark.parametrize(("value", "n_shown"), [("true", 1), ("false", 1), ("0", 1), ("x", 1), ("", 0)])
+async def test_stale_datasets_are_shown_for_any_value(edge: Edge, value: str, n_shown: int) -> None:
+    await edge.submit()
+    http = edge.http()
+    (dataset,) = (await http.get("/servicex/datasets")).json()["datasets"]
+    assert (await http.delete(f"/servicex/datasets/{dataset['id']}")).status_code == 200
+    answer = await http.get("/servicex/datasets", params={"show-deleted": value})
+    assert len(answer.json()["datasets"]) == n_shown
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+async def test_nothing_internal_is_reached_from_outside(edge: Edge, method: str) -> None:
+    request_id = await edge.submit()
+    for what in (f"{request_id}/file-complete", f"{request_id}/status", "1/files", "1/complete", "1/error"):
+        answer = await edge.http("boss").request(
+            method, f"/servicex/internal/transformation/{what}", json={"severity": "fatal"}
+        )
+        assert answer.status_code == 404, what
+        assert isinstance(answer.json()["message"], str)
+    (status,) = (await edge.http().get("/servicex/transformation")).json()["requests"]
+    assert (status["status"], status["files-completed"], status["files-failed"]) == ("Running", 0, 0)
+
+
 async def test_openapi_describes_every_public_route(edge: Edge) -> None:
     answer = await edge.http(None).get("/openapi.json")
     assert answer.status_code == 200
@@ -350,6 +443,7 @@ async def test_openapi_describes_every_public_route(edge: Edge) -> None:
         "GET /servicex/transformation/{ref}",
         "DELETE /servicex/transformation/{ref}",
         "GET /servicex/transformation/{ref}/cancel",
+        "POST /servicex/transformation/{ref}/retry",
         "GET /servicex/transformation/{ref}/results",
         "GET /servicex/transformation/{ref}/status",
         "GET /servicex/transformation/{ref}/errors",

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import JSON, Column, MetaData, insert, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from servicex_server.db import request as requests
+from servicex_server.db import result as results
 from servicex_server.db import schema
-from servicex_server.db.orm import Base
+from servicex_server.db.orm import Base, PrincipalRow
 from servicex_server.db.session import build_engine
 from servicex_server.errors import ConfigurationError
+
+NOON = datetime(2026, 5, 15, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -39,6 +45,78 @@ def test_an_upgrade_makes_what_the_tables_say(url: str) -> None:
     assert mode == "wal"
 
 
+def test_a_database_of_the_first_version_is_brought_up_to_date(url: str) -> None:
+    engine = build_engine(url, size=1, busy_timeout_s=1, read_only=False)
+    Path(url.removeprefix("sqlite:///")).parent.mkdir()
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            insert(PrincipalRow).values(
+                name="marie", token_sha256="0" * 64, is_admin=False, created=datetime.now(UTC)
+            )
+        )
+    assert schema.upgrade(url) == schema.HEAD
+    with engine.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        assert connection.execute(select(PrincipalRow.name)).scalar_one() == "marie"
+    engine.dispose()
+
+
+def test_rows_of_the_first_release_survive(url: str) -> None:
+    migrate(url, "0001")
+    engine = build_engine(url, size=1, busy_timeout_s=1, read_only=False)
+    times = dict.fromkeys(("created_at", "submit_time", "active_since", "last_used", "last_updated"), NOON)
+    with engine.begin() as connection:
+        old = MetaData()
+        old.reflect(connection)
+        for name in ("dataset", "dataset_file", "request", "file_result"):
+            table = old.tables[name]
+            values = {
+                column.name: times.get(column.name, _plain(column))
+                for column in table.columns
+                if not column.nullable
+            }
+            connection.execute(table.insert(), values)
+    assert schema.upgrade(url) == schema.HEAD
+    with engine.connect() as connection:
+        request = requests.find_request(connection, "1")
+        assert request is not None
+        assert request.compression is None
+        (result,) = results.list_results(
+            connection, request.id, 1, since=None, status=None, offset=0, limit=None, with_tally=True
+        )
+        assert result.tally is None
+    engine.dispose()
+    migrate(url, "0001", down=True)
+    assert schema.read_version(url) == "0001"
+
+
+def _plain(column: Column[object]) -> object:
+    words = {"result_format": "parquet", "result_destination": "object-store", "state": "Complete"}
+    if column.name in words:
+        return words[column.name]
+    if column.name == "status":
+        return "success"
+    if isinstance(column.type, JSON):
+        return {}
+    return 1 if column.type.python_type in (int, float, bool) else "1"
+
+
+def migrate(url: str, revision: str, *, down: bool = False) -> None:
+    """Goes to one revision, as `schema.upgrade` goes to the newest."""
+    Path(url.removeprefix("sqlite:///")).parent.mkdir(exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    engine = build_engine(url, size=1, busy_timeout_s=1, read_only=False)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        (command.downgrade if down else command.upgrade)(config, revision)
+    engine.dispose()
+
+
 def test_the_newest_migration_is_the_one_this_code_needs() -> None:
     config = Config()
     config.set_main_option("script_location", str(schema.MIGRATIONS))
@@ -52,7 +130,8 @@ def test_a_missing_schema_is_refused_with_the_command(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "words"), [("0000", "needs 0001; run `servicex-server db upgrade`"), ("9999", "newer")]
+    ("found", "words"),
+    [("0000", f"needs {schema.HEAD}; run `servicex-server db upgrade`"), ("9999", "newer")],
 )
 def test_another_schema_is_refused(url: str, found: str, words: str) -> None:
     schema.upgrade(url)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from servicex_server.db.session import Database, normalise_url
 from servicex_server.errors import ConfigurationError, DatabaseUnavailable, NotFound
@@ -40,6 +40,14 @@ def _add_then_fail(connection: Connection, number: int) -> int:
 
 def _numbers(connection: Connection) -> list[int]:
     return list(connection.execute(text("SELECT n FROM note ORDER BY n")).scalars())
+
+
+async def test_errors_do_not_show_what_was_to_be_stored(db: Database) -> None:
+    await db.write(_add, 4711)
+    with pytest.raises(IntegrityError) as caught:
+        await db.write(_add, 4711)
+    assert "INSERT INTO note" in str(caught.value)
+    assert "4711" not in str(caught.value)
 
 
 async def test_many_changes_and_reads_at_once(db: Database) -> None:

@@ -13,8 +13,9 @@ import qastle
 
 from servicex_server.errors import QueryError, QuerySyntaxError, QueryTypeError, UnknownName, UnsupportedQuery
 from servicex_server.plan.bind import bind
+from servicex_server.plan.ir import in_order
 from servicex_server.plan.parse import parse
-from servicex_server.plan.plan import BoundOutput, BoundPlan
+from servicex_server.plan.plan import BoundOutput, BoundPlan, columns_in
 from servicex_server.plan.schema import MemoryFile, MemoryTree
 from servicex_server.plan.types import Bool, List, Number, Option, Record, String, Type, Unknown
 
@@ -106,7 +107,7 @@ def test_knows_the_columns_of_the_result(query: str, schema: dict[str, Type]) ->
 def test_knows_what_to_read(query: str, columns: set[str], selecting: set[str], is_chunkable: bool) -> None:
     output = bind_func_adl(query)
     assert set(output.columns) == columns
-    assert set(output.selection_columns) == selecting
+    assert set(columns_in(in_order(*output.row_conditions))) == selecting
     assert output.is_chunkable == is_chunkable
 
 
@@ -143,6 +144,14 @@ def test_unknown_branches_are_answered_with_near_ones(query: str, name: str, nea
     assert f"no branch '{name}' in tree 'Events'" in caught.value.message
     assert caught.value.name == name
     assert caught.value.nearest[:1] == (() if nearest is None else (nearest,))
+
+
+def test_a_short_name_has_near_ones_too() -> None:
+    file = MemoryFile((MemoryTree("Events", {"run": I4, "LHE_HT": F4}),))
+    with pytest.raises(UnknownName, match=r"no branch 'HTT' in tree 'Events'; nearest: LHE_HT"):
+        bind_func_adl(".Select(lambda e: e.HTT)", file)
+    with pytest.raises(UnknownName, match=r"no branch 'zzz' in tree 'Events'; none of its 2 is like it"):
+        bind_func_adl(".Select(lambda e: e.zzz)", file)
 
 
 def test_unknown_trees_are_answered_with_those_that_exist() -> None:
@@ -274,7 +283,7 @@ def test_knows_the_columns_of_a_sub_query(entry: dict[str, Any], schema: dict[st
 
 def test_the_cut_decides_the_selection() -> None:
     output = raw(expressions="MET_pt", cut="(nMuon > 1) & any(Muon_pt > 5)")
-    assert set(output.selection_columns) == {"nMuon", "Muon_pt"}
+    assert set(columns_in(in_order(*output.row_conditions))) == {"nMuon", "Muon_pt"}
     assert set(output.columns) == {"nMuon", "Muon_pt", "MET_pt"}
 
 

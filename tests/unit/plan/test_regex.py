@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servicex_server.errors import QueryError, QuerySyntaxError, UnsupportedQuery
+from servicex_server.plan.parse.uproot_raw import read_queries
 from servicex_server.plan.pattern import any_of, nearest
 from servicex_server.plan.regex import Regex
 
@@ -55,7 +57,8 @@ def test_catastrophic_patterns_end_at_once(pattern: str) -> None:
 @pytest.mark.parametrize(
     "pattern",
     [r"(a)\1", "(?<=a)b", "(?P=n)", "(?>a)", "a++", "((((a{99}){99}){99}){99})", "a" * 600,
-     "(" * 100 + ")" * 100, "(?=(?=(?=a)))", "(?(1)a|b)", "(?#comment)"],
+     "(" * 100 + ")" * 100, "(?=(?=(?=a)))", "(?(1)a|b)", "(?#comment)",
+     "((?=a{1600})){400}", "((?!a{40}){40}){40}", "(?=a{6000})"],
 )  # fmt: skip
 def test_what_could_take_for_ever_is_refused(pattern: str) -> None:
     with pytest.raises(QueryError):
@@ -91,6 +94,28 @@ def test_unknown_flags_are_refused() -> None:
 )
 def test_exact_names_globs_and_regular_expressions(patterns: list[str], name: str, is_matched: bool) -> None:
     assert any_of(patterns)(name) == is_matched
+
+
+@pytest.mark.parametrize("pattern", ["/a{1000}/", "/(?=a{1000})/", "*" + "a" * 499])
+def test_the_patterns_of_a_list_are_bounded_together(pattern: str) -> None:
+    any_of([pattern] * 5)
+    with pytest.raises(UnsupportedQuery, match="all together"):
+        any_of([pattern] * 50)
+
+
+def test_the_patterns_of_a_query_are_bounded_together() -> None:
+    part = {"treename": "Events", "filter_name": "/a{2000}/"}
+    read_queries(json.dumps([part] * 4), None)
+    with pytest.raises(UnsupportedQuery, match="all together"):
+        read_queries(json.dumps([part] * 8), None)
+
+
+def test_patterns_are_counted_and_names_are_not() -> None:
+    assert any_of([f"Jet_{number}" for number in range(3_000)])("Jet_2999")
+    for pattern in ("/a/", "a*"):
+        any_of([pattern] * 1_000)
+        with pytest.raises(UnsupportedQuery, match="more than 1,000 patterns"):
+            any_of([pattern] * 1_001)
 
 
 def test_no_patterns_let_everything_pass() -> None:

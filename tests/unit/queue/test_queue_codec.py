@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from servicex_server.model.compression import Compression
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.tally import CutStep, StageSeconds, Tally, WeightSum
 from servicex_server.model.unit import (
     Failure,
     FileDone,
@@ -35,6 +37,14 @@ PLAIN[RequestId] = PLAIN[str]
 PLAIN[tuple[str, ...]] = st.lists(PLAIN[str], max_size=3).map(tuple)
 PLAIN[tuple[tuple[str, ...], ...]] = st.lists(PLAIN[tuple[str, ...]], max_size=3).map(tuple)
 PLAIN[ResultFormat] = st.sampled_from(ResultFormat)
+PLAIN[Compression | None] = st.none() | st.builds(Compression, PLAIN[str], PLAIN[int | None])
+PLAIN[Tally] = st.builds(
+    Tally,
+    PLAIN[int],
+    st.builds(StageSeconds, *[PLAIN[float]] * 5),
+    st.lists(st.builds(CutStep, PLAIN[str], PLAIN[int]), max_size=3).map(tuple),
+    st.lists(st.builds(WeightSum, PLAIN[str], PLAIN[float], PLAIN[float]), max_size=3).map(tuple),
+)
 PLAIN[Failure] = st.builds(Failure, st.sampled_from(Reason), PLAIN[str])
 
 T = TypeVar("T")

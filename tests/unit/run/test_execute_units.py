@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
-from servicex_server.errors import SourceCorrupt, SourceRefused, SourceUnavailable
+from servicex_server.errors import SourceCorrupt, SourceMissing, SourceRefused, SourceUnavailable
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.unit import FileDone, FileFailed, PreflightUnit, Reason, TransformUnit
@@ -109,12 +109,16 @@ def test_replicas_are_tried_in_order(store: MemoryStore, policy: SourcePolicy) -
 @pytest.mark.parametrize(
     ("paths", "selection", "reason", "text"),
     [
-        (("no.root",), "", Reason.UNAVAILABLE, "No such file"),
+        (("no.root",), "", Reason.MISSING, "No such file"),
+        (("good*.root",), "", Reason.MISSING, "wildcards are not expanded, list the files"),
+        (("good.root/x",), "", Reason.MISSING, "Not a directory"),
+        (("x" * 300,), "", Reason.MISSING, "File name too long"),
         (("broken.root",), "", Reason.CORRUPT, "truncated"),
         (("text.root",), "", Reason.CORRUPT, "is not a ROOT file"),
         (("/etc/passwd",), "", Reason.REFUSED, "local roots"),
         (("http://127.0.0.1:1/x.root",), "", Reason.REFUSED, "loopback"),
-        (("text.root", "no.root"), "", Reason.UNAVAILABLE, "no replica can be read"),
+        (("no.root", "http://no-such-host.invalid/x.root"), "", Reason.UNAVAILABLE, "no replica can be read"),
+        (("no.root", "text.root"), "", Reason.MISSING, "no replica can be read"),
         (("text.root", "/etc/passwd"), "", Reason.CORRUPT, "no replica can be read"),
         (("other.root",), "", Reason.QUERY, "'x'"),
         (("good.root",), "(call Nonsense", Reason.QUERY, ""),
@@ -224,7 +228,8 @@ def test_one_error_stands_for_all_replicas(policy: SourcePolicy, tmp_path: Path)
         )
 
     for paths, kind in (
-        (("text.root", "no.root"), SourceUnavailable),
+        (("no.root", "http://no-such-host.invalid/x.root"), SourceUnavailable),
+        (("no.root", "text.root"), SourceMissing),
         (("text.root", "broken.root"), SourceCorrupt),
         (("/etc/passwd",), SourceRefused),
     ):
@@ -258,6 +263,66 @@ def test_preflight_rejects_a_name_that_all_readable_files_lack(policy: SourcePol
     assert rejection is not None
     assert "deeep" in rejection
     assert "deep" in rejection.replace("deeep", "")
+
+
+@pytest.fixture
+def nano(folder: Path) -> str:
+    """A file with another tree."""
+    with uproot.recreate(folder / "nano.root") as file:
+        file.mktree("Nano", {"run": "i4", "LHE_HT": "f4"})
+        file["Nano"].extend({"run": [1, 2], "LHE_HT": [3.0, 4.0]})
+    return "nano.root"
+
+
+def raw(*entries: dict[str, object]) -> str:
+    return json.dumps(entries)
+
+
+def test_preflight_rejects_a_tree_that_all_readable_files_lack(policy: SourcePolicy, nano: str) -> None:
+    def reject(*files: str, selection: str = raw({"treename": "Event"})) -> str | None:
+        return preflight(policy, *((file,) for file in files), codegen="uproot-raw", selection=selection)
+
+    assert reject("good.root", "no.root") == "no tree 'Event' in the file; its trees: Events"
+    assert reject(nano) == "no tree 'Event' in the file; its trees: Nano"
+    assert reject("no.root") is None
+    either = raw({"treename": ["Event", "Nan"]}, {"treename": "Evnt"})
+    assert "no tree 'Event' or 'Nan' or 'Evnt' in the file" in (reject("good.root", selection=either) or "")
+    assert reject("good.root", nano, selection=raw({"treename": "Nano"})) is None
+    assert reject(nano, selection=raw({"treename": "Event"}, {"treename": "Nano"})) is None
+    assert (
+        reject("good.root", selection=raw({"treename": "Event", "fail_on_missing_trees": True})) is not None
+    )
+
+
+def test_preflight_tells_of_the_branch_where_another_file_lacks_the_tree(
+    policy: SourcePolicy, nano: str
+) -> None:
+    rejection = preflight(
+        policy,
+        ("good.root",),
+        (nano,),
+        codegen="uproot-raw",
+        selection=raw({"treename": "Nano", "expressions": ["run", "HTT"]}),
+    )
+    assert rejection == "no branch 'HTT' in tree 'Nano'; nearest: LHE_HT"
+
+
+def test_a_file_without_the_tree_is_skipped_beside_others(
+    policy: SourcePolicy, store: MemoryStore, nano: str
+) -> None:
+    wanted = TransformUnit(
+        request_id=REQUEST,
+        file_id=FileId(7),
+        paths=("good.root",),
+        codegen="uproot-raw",
+        selection=raw({"treename": "Nano"}),
+        result_format=ResultFormat.PARQUET,
+        store_key=f"{REQUEST}/7-1",
+        attempt=1,
+    )
+    done = transform_unit(wanted, store, policy)
+    assert isinstance(done, FileDone)
+    assert (done.n_events_in, done.n_events_out) == (0, 0)
 
 
 def test_preflight_never_rejects_for_files_that_cannot_be_read(policy: SourcePolicy) -> None:

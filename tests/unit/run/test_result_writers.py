@@ -1,4 +1,4 @@
-"""Result files in three formats: their content, their schema, and what they cannot hold."""
+"""Result files in the official formats: their content, their schema, and what they cannot hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import uproot
 
 from servicex_server.errors import FormatError
-from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.kinds import CLIENT_FORMATS, ResultFormat
 from servicex_server.plan.ir import Expr
 from servicex_server.plan.plan import BoundOutput, BoundPlan
 from servicex_server.plan.types import List, Number, Type
@@ -67,7 +67,7 @@ def write(
     with new_result(path, result_format) as writer:
         writer.begin(output or bound_output(schema_of(chunks[0])), chunks[0][:0])
         for chunk in chunks:
-            writer.write(chunk)
+            writer.write(writer.encode(chunk))
 
 
 def read_tree(path: Path, tree: str = "servicex") -> ak.Array:
@@ -87,7 +87,7 @@ def official_table(array: ak.Array, path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path)
 
 
-@pytest.mark.parametrize("result_format", ResultFormat)
+@pytest.mark.parametrize("result_format", CLIENT_FORMATS)
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_format_holds_what_it_says(column: str, result_format: ResultFormat, tmp_path: Path) -> None:
     array = ak.Array({"x": COLUMNS[column]})
@@ -137,7 +137,7 @@ def test_chunks_of_different_layout_make_one_table(tmp_path: Path) -> None:
     narrow = ak.Array(ak.contents.ListOffsetArray(ak.index.Index32(offsets), content))
     shuffled = JAGGED[[2, 0, 1]]
     masked = ak.mask(JAGGED, [True, True, True])
-    for result_format in ResultFormat:
+    for result_format in CLIENT_FORMATS:
         write(tmp_path / "out", result_format, [ak.Array({"x": part}) for part in (JAGGED, narrow, shuffled)])
         found = ak.from_parquet(tmp_path / "out") if result_format is PARQUET else read_tree(tmp_path / "out")
         assert ak.to_list(found.x) == ak.to_list(JAGGED) * 2 + ak.to_list(shuffled)
@@ -145,7 +145,7 @@ def test_chunks_of_different_layout_make_one_table(tmp_path: Path) -> None:
     assert str(ak.from_parquet(tmp_path / "out").type) == "5 * {x: option[var * float32]}"
 
 
-@pytest.mark.parametrize("result_format", ResultFormat)
+@pytest.mark.parametrize("result_format", CLIENT_FORMATS)
 def test_no_rows_keep_the_schema(result_format: ResultFormat, tmp_path: Path) -> None:
     array = ak.Array({name: COLUMNS[name] for name in sorted(EVERYWHERE)})
     with new_result(tmp_path / "out", result_format) as writer:
@@ -200,7 +200,7 @@ def test_parquet_puts_all_trees_into_one_table_with_their_names(tmp_path: Path) 
     with new_result(tmp_path / "out", PARQUET) as writer:
         for name in ("one", "two"):
             writer.begin(bound_output(schema_of(array), name, "treename"), array[:0])
-            writer.write(array)
+            writer.write(writer.encode(array))
     found = ak.from_parquet(tmp_path / "out")
     assert ak.to_list(found.treename) == ["one"] * 3 + ["two"] * 3
     # The official way of adding the column:
@@ -224,12 +224,12 @@ def test_results_of_one_tree_name_are_appended(result_format: ResultFormat, tmp_
     with new_result(tmp_path / "out", result_format) as writer:
         for name in ("one", "two", "one"):
             writer.begin(bound_output(schema_of(array), name), array[:0])
-            writer.write(array)
+            writer.write(writer.encode(array))
     assert len(read_tree(tmp_path / "out", "one")) == 6
     assert len(read_tree(tmp_path / "out", "two")) == 3
 
 
-@pytest.mark.parametrize("result_format", ResultFormat)
+@pytest.mark.parametrize("result_format", CLIENT_FORMATS)
 def test_a_file_without_tables_is_complete(result_format: ResultFormat, tmp_path: Path) -> None:
     with new_result(tmp_path / "out", result_format):
         pass
@@ -267,7 +267,7 @@ def test_nothing_is_left_of_a_result_that_fails(tmp_path: Path) -> None:
             writer.begin(bound_output({}), ak.Array({"x": JAGGED})[:0])
             raise Interrupted
 
-    for result_format in ResultFormat:
+    for result_format in CLIENT_FORMATS:
         with pytest.raises(Interrupted):
             interrupt(result_format)
     assert list(tmp_path.iterdir()) == []

@@ -119,7 +119,8 @@ def test_a_schema_inspects_only_the_columns_asked_for(samples: Path, monkeypatch
         assert len(tree.names()) > 2000
         tree.type_of("Muon_pt")
         tree.read(["Muon_pt", "run"], 0, 10)
-    assert set(inspected) == {"Muon_pt", "run"}
+    # The counts of this file's jagged branches have names like nMuon_pt.
+    assert set(inspected) == {"Muon_pt", "nMuon_pt", "run"}
 
 
 def test_trees_and_objects_are_listed_with_folders(toy: Path) -> None:
@@ -141,8 +142,8 @@ def test_a_file_that_is_not_root_says_so(tmp_path: Path) -> None:
     path = tmp_path / "x.root"
     for content, text in (
         (b"", "it is empty"),
-        (b"hello world", "begins with b'hell'"),
-        (b"ro", "begins with"),
+        (b"hello world", "does not begin as one"),
+        (b"ro", "does not begin as one"),
     ):
         path.write_bytes(content)
         with pytest.raises(SourceCorrupt, match=f"{path} is not a ROOT file: .*{text}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from servicex_server.errors import DatabaseUnavailable
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import FileStatus, RequestState
 from servicex_server.model.request import FileCounts
+from servicex_server.model.tally import MAX_STEPS, CutStep, StageSeconds, Tally, WeightSum
 from servicex_server.model.unit import PreflightDone, Reason, Report, TransformUnit, Unit
 from servicex_server.service import report as reporting
 from servicex_server.service.cancel import cancel
@@ -70,6 +72,26 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 async def begin(bench: Bench, n_files: int = 1) -> tuple[RequestId, list[TransformUnit]]:
     request_id = await submit(bench.services, USER, bench.submission(n_files))
     return request_id, await published(bench)
+
+
+async def test_what_a_worker_counted_is_kept_whatever_it_is(bench: Bench) -> None:
+    request_id, units = await begin(bench, 2)
+    good = Tally(7, StageSeconds(read=0.5), (CutStep("x > 1", 3),), (WeightSum("w", 2.0, 1.0),))
+    odd = Tally(
+        -1, StageSeconds(read=math.nan), (CutStep("\0\ud800", -3),) * 1000, (WeightSum("w", math.inf, 1.0),)
+    )
+    reports = [done(unit, tally=tally) for unit, tally in zip(units, (good, odd), strict=True)]
+    for unit in units:
+        put(bench.services, unit, b"x")
+    await record_batch(bench.services, [Letter(report) for report in reports])
+    first, second = await list_results(bench.services, USER, request_id, with_tally=True)
+    assert first.tally == good
+    assert second.tally is not None
+    assert len(second.tally.cut_flow) == MAX_STEPS
+    assert second.tally.cut_flow[0] == CutStep("�?", 0)
+    assert second.tally.seconds == StageSeconds()
+    assert math.isnan(second.tally.sums_of_weights[0].before)
+    assert [result.tally for result in await list_results(bench.services, USER, request_id)] == [None, None]
 
 
 async def published(bench: Bench) -> list[TransformUnit]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -85,6 +86,7 @@ async def test_delete_hides_at_once_and_frees_the_bucket(bench: Bench) -> None:
         assert result.store_key is not None
         assert await bench.services.store.head(result.store_key) is None
     assert await bench.services.db.read(requests.find_known, [request_id]) == set()
+    assert await list_datasets(bench.services, ANYONE, show_deleted=True) == []
     with pytest.raises(NotFound):
         await delete(bench.services, USER, request_id)
 
@@ -294,6 +296,20 @@ async def test_datasets_are_listed_and_softly_deleted(bench: Bench) -> None:
         anew = await bench.get(await submit(bench.services, USER, bench.submission(1)))
         assert anew.did == first.did
         assert anew.dataset_id != first.dataset_id
+
+
+async def test_a_dataset_is_deleted_by_those_who_use_it_and_admins(bench: Bench) -> None:
+    async with bench.working():
+        request = await bench.get(await submit(bench.services, USER, bench.submission(1)))
+        with pytest.raises(NotAllowed, match=f"data set {request.dataset_id} is not used by any request"):
+            await delete_dataset(bench.services, OTHER, request.dataset_id)
+        assert len(await list_datasets(bench.services, OTHER)) == 1, "everybody sees it"
+        again = await bench.get(await submit(bench.services, OTHER, bench.submission(1)))
+        assert again.dataset_id == request.dataset_id
+        await delete_dataset(bench.services, OTHER, request.dataset_id)
+        anew = await bench.get(await submit(bench.services, USER, bench.submission(1)))
+        await delete_dataset(bench.services, replace(OTHER, is_admin=True), anew.dataset_id)
+    assert await list_datasets(bench.services, USER) == []
 
 
 @pytest.mark.parametrize("number", [0, -1, 4711, 2**70])

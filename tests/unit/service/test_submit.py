@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service_bench import OTHER, QUICK, USER, Bench, is_running, new_bench, open_bench, prepare
+from service_bench import OTHER, QUICK, USER, Bench, is_running, new_bench, open_bench, prepare, succeed
 from servicex_server.errors import (
     InvalidRequest,
     QueryError,
@@ -21,7 +21,7 @@ from servicex_server.model.kinds import FileStatus, RequestState, ResultDestinat
 from servicex_server.model.request import ANYONE
 from servicex_server.model.unit import PreflightDone, PreflightUnit, Report, TransformUnit, Unit
 from servicex_server.service.context import Services
-from servicex_server.service.dataset import get_dataset
+from servicex_server.service.dataset import get_dataset, list_datasets
 from servicex_server.service.read import list_requests, list_results
 from servicex_server.service.submit import submit
 
@@ -66,7 +66,25 @@ async def test_a_rejected_query_leaves_nothing_behind(bench: Bench) -> None:
         with pytest.raises(QueryError, match=r"no branch 'x'; nearest: \(xx, xy\)"):
             await submit(bench.services, USER, bench.submission())
     assert await list_requests(bench.services, ANYONE) == []
+    assert await list_datasets(bench.services, ANYONE) == []
     assert len(bench.seen) == 1
+
+
+async def test_a_rejected_query_leaves_the_file_list_that_others_use(bench: Bench) -> None:
+    is_first = True
+
+    async def reject_second(services: Services, unit: Unit) -> Report | None:
+        nonlocal is_first
+        if isinstance(unit, PreflightUnit) and not is_first:
+            return PreflightDone(unit.request_id, rejection="no branch 'x'")
+        is_first = False
+        return await succeed(services, unit)
+
+    async with bench.working(reject_second):
+        request = await bench.until_ended(await submit(bench.services, USER, bench.submission()))
+        with pytest.raises(QueryError):
+            await submit(bench.services, OTHER, bench.submission())
+    assert [dataset.id for dataset in await list_datasets(bench.services, ANYONE)] == [request.dataset_id]
 
 
 async def test_a_late_rejection_ends_the_request_with_its_reason(tmp_path: Path) -> None:
@@ -125,14 +143,39 @@ async def test_duplicate_inputs_are_collapsed(bench: Bench) -> None:
     assert [file.paths for file in known] == [(b,), (a,)]
 
 
-async def test_a_file_list_is_a_data_set_named_by_its_digest(bench: Bench) -> None:
+async def test_lists_that_are_told_apart_by_spaces_alone_are_different_data_sets(bench: Bench) -> None:
+    a, b = str(bench.root / "a.root"), str(bench.root / "b.root")
+    async with bench.working():
+        requests = [
+            await bench.until_ended(await submit(bench.services, user, bench.submission(files=files)))
+            for user, files in ((USER, (f"{a} {b}",)), (OTHER, (a, b)))
+        ]
+    assert [request.counts.completed for request in requests] == [1, 2]
+    assert requests[0].did == requests[1].did, "as the official server would name them"
+    assert requests[0].dataset_id != requests[1].dataset_id
+
+
+async def test_the_same_list_is_another_data_set_after_a_link_has_changed(bench: Bench) -> None:
+    a, link = bench.root / "a.root", bench.root / "link.root"
+    link.symlink_to(a)
+    submission = bench.submission(files=(str(a), str(link)))
+    async with bench.working():
+        before = await bench.until_ended(await submit(bench.services, USER, submission))
+        link.unlink()
+        link.symlink_to(bench.root / "b.root")
+        after = await bench.until_ended(await submit(bench.services, USER, submission))
+    assert (before.counts.completed, after.counts.completed) == (1, 2)
+
+
+async def test_a_file_list_is_a_data_set_of_its_own_name(bench: Bench) -> None:
     submission = bench.submission(2)
     assert submission.files is not None
     digest = hashlib.sha256(" ".join(submission.files).encode()).hexdigest()
     async with bench.working():
         request = await bench.get(await submit(bench.services, USER, submission))
     dataset, files = await get_dataset(bench.services, USER, request.dataset_id)
-    assert request.did == dataset.name == digest
+    assert request.did == digest
+    assert len(dataset.name) == len(digest)
     assert (dataset.did_finder, dataset.lookup_status, dataset.n_files) == ("user", "complete", 2)
     assert [(file.adler32, file.size_bytes, file.n_events) for file in files] == [("xxx", 0, 0)] * 2
     assert min(file.id for file in files) >= 1
@@ -206,8 +249,18 @@ async def test_an_unknown_generator_is_refused(bench: Bench) -> None:
 
 async def test_a_generator_that_is_switched_off_is_refused(bench: Bench) -> None:
     services = replace(bench.services, codegens={"uproot": "the only one"})
-    with pytest.raises(UnknownCodegen, match="switched off here; offered are uproot"):
+    with pytest.raises(UnknownCodegen, match=r"not offered here: it is switched off\. Offered: uproot"):
         await submit(services, USER, bench.submission())
+
+
+async def test_a_generator_that_cannot_run_here_is_refused_with_the_reason(bench: Bench) -> None:
+    services = replace(
+        bench.services, codegens={"uproot": "the only one"}, withheld={"python": "there is no sandbox"}
+    )
+    with pytest.raises(
+        UnknownCodegen, match=r"'python' is not offered here: there is no sandbox\. Offered: up"
+    ):
+        await submit(services, USER, bench.submission(codegen="python", selection="whatever"))
 
 
 async def test_a_selection_that_does_not_parse_is_refused(bench: Bench) -> None:

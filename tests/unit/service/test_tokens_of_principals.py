@@ -23,10 +23,10 @@ async def test_a_token_names_its_principal(bench: Bench, tmp_path: Path) -> None
     services = bench.services
     token = await create_token(services.db, "marie")
     boss = await create_token(services.db, "lise", is_admin=True)
-    assert await find_principal(services, token) == Principal("marie")
-    assert await find_principal(services, boss) == Principal("lise", is_admin=True)
+    assert await find_principal(services.db, token) == Principal("marie")
+    assert await find_principal(services.db, boss) == Principal("lise", is_admin=True)
     for wrong in ("", token[:-1], token + "x", "\ud800", "\0"):
-        assert await find_principal(services, wrong) is None
+        assert await find_principal(services.db, wrong) is None
     assert [one.name for one in await list_principals(services.db)] == ["lise", "marie"]
     kept = b"".join(path.read_bytes() for path in _files(tmp_path))
     assert token.encode() not in kept
@@ -42,8 +42,8 @@ async def test_a_new_token_replaces_the_old_one(bench: Bench) -> None:
     old = await create_token(services.db, "marie")
     new = await create_token(services.db, "marie", is_admin=True, token="from a file")
     assert new == "from a file"
-    assert await find_principal(services, old) is None
-    assert await find_principal(services, new) == Principal("marie", is_admin=True)
+    assert await find_principal(services.db, old) is None
+    assert await find_principal(services.db, new) == Principal("marie", is_admin=True)
     assert await create_token(services.db, "marie", token=new) == new
 
 
@@ -51,7 +51,7 @@ async def test_a_revoked_token_opens_nothing(bench: Bench) -> None:
     token = await create_token(bench.services.db, "marie")
     assert await revoke_token(bench.services.db, "marie")
     assert not await revoke_token(bench.services.db, "marie")
-    assert await find_principal(bench.services, token) is None
+    assert await find_principal(bench.services.db, token) is None
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 256])

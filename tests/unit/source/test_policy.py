@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from servicex_server.errors import SourceRefused, SourceUnavailable
+from servicex_server.errors import SourceMissing, SourceRefused, SourceUnavailable
 from servicex_server.source import address
 from servicex_server.source.local import LocalSource
 from servicex_server.source.open import open_source
@@ -90,6 +90,34 @@ def test_a_folder_swapped_for_a_link_after_the_check_does_not_open(root: Path, p
         LocalSource(checked, policy)
 
 
+def test_forbidden_folders_below_a_root_are_refused_by_every_path(root: Path) -> None:
+    own = root / "own"
+    (own / "store").mkdir(parents=True)
+    (own / "store" / "result").touch()
+    (root / "alias").symlink_to(own)
+    (root / "result.root").symlink_to(own / "store" / "result")
+    policy = SourcePolicy(local_roots=(root,), forbidden_folders=(root / "alias",))
+    for path in ("own/store/result", f"{own}/store/result", "alias/store/result", "result.root", "own"):
+        with pytest.raises(SourceRefused, match="except the server's own data folder"):
+            check(policy, path)
+    assert check(policy, "x.root") == str(root / "x.root")
+    (root / "own-sibling").touch()
+    assert check(policy, "own-sibling") == str(root / "own-sibling")
+
+
+def test_a_forbidden_folder_swapped_in_after_the_check_does_not_open(root: Path) -> None:
+    (root / "own").mkdir()
+    (root / "own" / "x.root").touch()
+    (root / "sub").mkdir()
+    (root / "sub" / "x.root").touch()
+    policy = SourcePolicy(local_roots=(root,), forbidden_folders=(root / "own",))
+    checked = check(policy, "sub/x.root")
+    (root / "sub").rename(root / "gone")
+    (root / "sub").symlink_to(root / "own")
+    with pytest.raises(SourceRefused, match="not below"):
+        LocalSource(checked, policy)
+
+
 def test_nothing_local_is_read_without_roots() -> None:
     with pytest.raises(SourceRefused, match="none are configured"):
         check(SourcePolicy(), "/etc/passwd")
@@ -102,8 +130,8 @@ def test_folders_and_pipes_are_refused(root: Path, policy: SourcePolicy) -> None
             open_source(name, policy)
 
 
-def test_a_missing_file_is_unavailable(policy: SourcePolicy) -> None:
-    with pytest.raises(SourceUnavailable, match="No such file"):
+def test_a_missing_file_is_no_reason_to_try_again(policy: SourcePolicy) -> None:
+    with pytest.raises(SourceMissing, match="No such file"):
         open_source("no.root", policy)
 
 
@@ -153,10 +181,51 @@ def test_urls_to_the_open_internet_pass(url: str, policy: SourcePolicy) -> None:
     assert check(policy, url) == url
 
 
-@pytest.mark.parametrize("url", ["http:///x", "http://host:port/x", "http://[::1/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http:///x",
+        "http://host:port/x",
+        "http://host:65536/x",
+        "http://[::1/x",
+        "http://1.1.1.1\\@127.0.0.1/x",
+        "http://a@1.1.1.1@127.0.0.1/x",
+        "http://127.0.0%2e1/x",
+        "root://1.1.1.1",
+        "root://1.1.1.1#@127.0.0.1:1094//x",
+        "root://1.1.1.1?@127.0.0.1:1094//x",
+        "root://1.1.1.1\\@127.0.0.1:1094//x",
+        "root://a@1.1.1.1@127.0.0.1:1094//x",
+        "root://a:b@1.1.1.1//x",
+        "root://1.1.1.1,127.0.0.1//x",
+        "root://1.1.1.1 //x",
+        "root://\u0661.1.1.1//x",
+    ],
+)
 def test_urls_without_a_usable_host_are_refused(url: str, policy: SourcePolicy) -> None:
-    with pytest.raises(SourceRefused):
+    with pytest.raises(SourceRefused, match="not a URL with a usable host"):
         check(policy, url)
+
+
+@pytest.mark.parametrize(
+    ("url", "normal"),
+    [
+        (
+            "ROOT://me@EOS.example.org:1094//store/x?a=b#c@d",
+            "root://me@eos.example.org:1094//store/x?a=b#c@d",
+        ),
+        ("root://[2001:DB8:1::1]/x", None),
+        ("root://[2606:4700::1111]:1094//x", "root://[2606:4700::1111]:1094//x"),
+    ],
+)
+def test_root_urls_are_put_together_from_what_was_checked(
+    url: str, normal: str | None, policy: SourcePolicy
+) -> None:
+    if normal is None:
+        with pytest.raises(SourceRefused, match="private or reserved"):
+            check(policy, url)
+    else:
+        assert check(policy, url) == normal
 
 
 def test_the_operator_can_open_private_hosts() -> None:

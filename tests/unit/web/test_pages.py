@@ -86,6 +86,25 @@ async def test_link_of_the_client_leads_to_failed_files_with_reasons(edge: Edge)
     assert "a.root<" not in text.replace("broken.root", "")
 
 
+@pytest.mark.parametrize(
+    ("names", "state"),
+    [
+        (("broken.root",), "Complete, the file failed"),
+        (("broken.root", "broken2.root"), "Complete, all files failed"),
+        (("a.root", "broken.root"), "Complete, 1 file failed"),
+        (("a.root", "broken.root", "broken2.root"), "Complete, 2 files failed"),
+        (("a.root",), "Complete"),
+    ],
+)
+async def test_a_complete_request_tells_how_many_files_failed(
+    edge: Edge, names: tuple[str, ...], state: str
+) -> None:
+    request_id = await edge.submit(*names)
+    await edge.finish(request_id)
+    text = check_page(await (await signed_in(edge)).get(f"/transformation-request/{request_id}"))
+    assert f">{state}</td>" in text
+
+
 async def test_log_link_as_the_client_rewrites_it_works(edge: Edge) -> None:
     request_id = await edge.submit("broken.root")
     status = await edge.finish(request_id)
@@ -127,6 +146,29 @@ async def test_all_files_are_shown_without_a_filter(edge: Edge) -> None:
     text = check_page(await (await signed_in(edge)).get(f"/transformation-request/{request_id}/results"))
     assert "a.root.parquet" in text
     assert CORRUPT.split("<", maxsplit=1)[0] in text
+
+
+async def test_files_show_their_cut_flow_and_times(edge: Edge) -> None:
+    request_id = await edge.submit(
+        "a.root", "broken.root", compression="zstd:3", **{"result-format": "arrow"}
+    )
+    await edge.finish(request_id)
+    browser = await signed_in(edge)
+    text = check_page(await browser.get(f"/transformation-request/{request_id}/results"))
+    assert text.count("<details>") == 1, "a failed file has none"
+    for shown in (
+        "any(Muon_pt &gt; 20)",
+        "genWeight",
+        "99.5",
+        "nan",
+        "5.0 kB decompressed",
+        "0.12 decompress",
+    ):
+        assert shown in text
+    text = check_page(await browser.get(f"/transformation-request/{request_id}"))
+    assert "<td>arrow</td>" in text
+    assert "<td>zstd:3</td>" in text
+    assert request_id in (await browser.get("/")).text, "pages list all formats"
 
 
 async def test_files_come_a_hundred_per_page(edge: Edge) -> None:

@@ -24,10 +24,11 @@ from servicex_server.api.schemas import (
     TransformSubmission,
 )
 from servicex_server.errors import InvalidRequest, NotFound
-from servicex_server.model.kinds import FileStatus
+from servicex_server.model.kinds import CLIENT_FORMATS, FileStatus
 from servicex_server.service import cancel as cancelling
 from servicex_server.service import delete as deleting
 from servicex_server.service import read
+from servicex_server.service.retry import retry
 from servicex_server.service.submit import submit
 
 router = APIRouter(prefix="/servicex/transformation", tags=["transformation"])
@@ -51,8 +52,14 @@ async def submit_request(request: Request, context: Context, caller: Caller) -> 
 async def list_requests(
     context: Context, caller: Caller, here: Here, submitted_by: str | None = None
 ) -> RequestList:
-    """The caller's requests; an administrator sees everybody's."""
-    requests = await read.list_requests(context.services, caller, submitted_by=submitted_by)
+    """The caller's requests; an administrator sees everybody's.
+
+    Those in formats that the official clients do not know are left out, by which they would refuse the whole
+    list: ask for such a request by its id.
+    """
+    requests = await read.list_requests(
+        context.services, caller, submitted_by=submitted_by, formats=CLIENT_FORMATS
+    )
     version = context.config.app_version
     return RequestList(
         requests=[
@@ -92,6 +99,14 @@ async def cancel_request(ref: str, context: Context, caller: Caller) -> Message:
     return Message(message=f"transformation request {transform.id} was canceled")
 
 
+@router.post("/{ref}/retry")
+async def retry_request(ref: str, context: Context, caller: Caller) -> Message:
+    """Tries the failed files of a finished request again, under the same id; its results so far stay."""
+    transform = await retry(context.services, caller, ref)
+    n_files = transform.counts.remaining
+    return Message(message=f"transformation request {transform.id} runs again for {n_files} files")
+
+
 @router.get("/{ref}/results", response_model=FileOutcomes)
 async def list_results(
     ref: str, context: Context, caller: Caller, later_than: Annotated[str | None, Query()] = None
@@ -107,14 +122,14 @@ async def list_results(
 async def get_progress(
     ref: str, request: Request, context: Context, caller: Caller, details: str | None = None
 ) -> Progress:
-    """Counters and totals; with `details`, the outcome of every file too."""
+    """Counters and totals; with `details`, the outcome, cut flow and times of every file too."""
     transform = await read.get_request(context.services, caller, ref)
     transform = await hold(request, context.services, transform, context.config.hold_s)
     progress = Progress.from_request(transform, await read.statistics(context.services, caller, ref))
     if details is None or details.lower() in {"0", "false", "no"}:
         return progress
-    results = await read.list_results(context.services, caller, ref)
-    return DetailedProgress(**dict(progress), details=[FileOutcome.from_result(result) for result in results])
+    results = await read.list_results(context.services, caller, ref, with_tally=True)
+    return DetailedProgress.from_results(progress, results)
 
 
 @router.get("/{ref}/errors")

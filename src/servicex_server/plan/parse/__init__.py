@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 from servicex_server.errors import QuerySyntaxError, UnknownCodegen
 from servicex_server.plan.parse import sexpr
+from servicex_server.plan.parse.python import read_script
 from servicex_server.plan.parse.qastle import lower_query
+from servicex_server.plan.parse.tcut import read_selection
 from servicex_server.plan.parse.uproot_raw import read_queries
 from servicex_server.plan.plan import Plan
 
@@ -17,6 +19,8 @@ CODEGENS: Mapping[str, str] = MappingProxyType(
     {
         "uproot": "func_adl queries (qastle text) on TTrees and RNTuples",
         "uproot-raw": "uproot expressions, cuts and filters (JSON) on TTrees and RNTuples",
+        "tcut": "TCut selections (text, or JSON with columns) on TTrees and RNTuples",
+        "python": "a Python function run_query(file_path) that returns arrays, run in a sandbox",
     }
 )
 """What this server offers, by the name that clients use."""
@@ -34,7 +38,6 @@ _ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "cms": "it generates C++ for CMSSW, which needs the official CMS code generator and its CMSSW image",
         "cms-run-1-aod": "it generates C++ for CMSSW, which needs the official CMS code generator and image",
         "topcp": "it runs TopCPToolkit, which needs the official TopCP code generator and its image",
-        "python": "it runs the user's Python code, which needs a sandbox that this server does not have yet",
     }
 )
 
@@ -59,6 +62,10 @@ def parse(codegen: str, selection: str, *, tree_name: str | None = None) -> Plan
     if not selection.strip():
         message = "the query is empty"
         raise QuerySyntaxError(message, position=0)
+    if codegen == "tcut":
+        return Plan(codegen, (read_selection(selection, tree_name),))
+    if codegen == "python":
+        return Plan(codegen, (read_script(selection),))
     return Plan(codegen, read_queries(selection, tree_name))
 
 

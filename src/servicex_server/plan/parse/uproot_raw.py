@@ -14,6 +14,7 @@ from servicex_server.errors import QuerySyntaxError
 from servicex_server.plan.parse.expression import read_formula, read_formulas
 from servicex_server.plan.pattern import any_of
 from servicex_server.plan.plan import ArraysQuery, CopyQuery, Query
+from servicex_server.plan.regex import Budget
 
 MAX_TEXT_BYTES = 1 << 20
 MAX_SUBQUERIES = 200
@@ -50,7 +51,10 @@ def read_queries(text: str, tree_name: str | None) -> tuple[Query, ...]:
         _fail("the query is an empty list; it needs at least one sub-query")
     if len(entries) > MAX_SUBQUERIES:
         _fail(f"the query has more than {MAX_SUBQUERIES} sub-queries")
-    return tuple(_read_query(entry, number, tree_name) for number, entry in enumerate(entries, start=1))
+    budget = Budget()
+    return tuple(
+        _read_query(entry, number, tree_name, budget) for number, entry in enumerate(entries, start=1)
+    )
 
 
 def _load(text: str) -> Json:
@@ -129,7 +133,7 @@ class _Entry:
         return cast("Mapping[str, str]", value)
 
 
-def _read_query(entry: Json, number: int, tree_name: str | None) -> Query:
+def _read_query(entry: Json, number: int, tree_name: str | None, budget: Budget) -> Query:
     if not isinstance(entry, dict):
         _fail(f"sub-query {number} must be a JSON object")
     reader = _Entry(entry, number)
@@ -142,18 +146,18 @@ def _read_query(entry: Json, number: int, tree_name: str | None) -> Query:
         used = [key for key in TREE_KEYS if entry.get(key) is not None]
         if used:
             reader.fail(f"'copy_histograms' stands alone, not with '{used[0]}'")
-        any_of(patterns)
+        any_of(patterns, budget)
         return CopyQuery(patterns)
-    return _read_arrays(reader, tree_name)
+    return _read_arrays(reader, tree_name, budget)
 
 
-def _read_arrays(reader: _Entry, tree_name: str | None) -> ArraysQuery:
+def _read_arrays(reader: _Entry, tree_name: str | None, budget: Budget) -> ArraysQuery:
     uses_event_axis = not reader.flag("use_standard_awkward_axis")
     expressions = reader.texts("expressions")
     cut = reader.text("cut")
     filters = {key: reader.texts(key) for key in ("filter_name", "filter_typename")}
     for patterns in filters.values():
-        any_of(patterns)
+        any_of(patterns, budget)
     return ArraysQuery(
         trees=_read_trees(reader, tree_name),
         formulas=None if expressions is None else read_formulas(expressions, uses_event_axis=uses_event_axis),

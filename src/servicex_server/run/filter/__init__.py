@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from servicex_server.run.filter.awkward_type import empty_rows, from_awkward
 from servicex_server.run.filter.bound import MAX_BYTES
-from servicex_server.run.filter.execution import evaluate
+from servicex_server.run.filter.evaluate import Evaluation, evaluate, evaluate_lazily
 
-__all__ = ["MAX_BYTES", "empty_rows", "evaluate", "from_awkward"]
+__all__ = ["MAX_BYTES", "Evaluation", "empty_rows", "evaluate", "evaluate_lazily", "from_awkward"]

@@ -1,9 +1,8 @@
-"""Computes a bound expression, node by node, each node once; values are dropped after their last use."""
+"""What each node of a bound expression means, in awkward's terms."""
 
 from __future__ import annotations
 
 import operator
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -17,7 +16,6 @@ from servicex_server.plan.ir import (
     Broadcast,
     Call,
     Choice,
-    Column,
     Expr,
     Field,
     Index,
@@ -26,51 +24,30 @@ from servicex_server.plan.ir import (
     NewAxis,
     Span,
     Zip,
-    children,
-    in_order,
 )
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.plan.types import Bool, Number, Type, strip_option
 from servicex_server.run.filter import vector
-from servicex_server.run.filter.bound import MAX_BYTES, check_before, check_bytes
+from servicex_server.run.filter.bound import check_before, check_bytes
+from servicex_server.run.filter.flat import FlatKernels
 from servicex_server.run.filter.special import SPECIAL_FUNCTIONS
 
 Value = Any
 """An awkward array, a numpy or Python scalar, a record: awkward has no types that mypy could check."""
 
 
-def evaluate(output: BoundOutput, columns: Mapping[str, ak.Array], *, max_bytes: int = MAX_BYTES) -> ak.Array:
-    """The output's rows: records with the output columns as fields, or a bare array without field names.
-
-    Args:
-        output: what to compute.
-        columns: one array per name in `output.columns`, all of the same length.
-        max_bytes: what no intermediate value may exceed.
+def compute(node: Expr, values: Mapping[Expr, Value], kernels: FlatKernels, max_bytes: int) -> Value:
+    """The node's value from those of its parts, by a flat kernel if there is one for their shapes.
 
     Raises:
-        QueryTypeError: an operation failed on these values.
-        ResourceExhausted: a value would exceed `max_bytes`.
+        QueryTypeError: the operation failed on these values.
+        ResourceExhausted: the value would exceed `max_bytes`.
     """
-    nodes = in_order(output.expression)
-    uses = Counter(child for node in nodes for child in children(node))
-    uses[output.expression] += 1
-    values: dict[Expr, Value] = {}
-    with np.errstate(all="ignore"):
-        for node in nodes:
-            values[node] = _compute(node, values, columns, max_bytes)
-            for child in children(node):
-                uses[child] -= 1
-                if not uses[child]:
-                    values.pop(child, None)
-    return _as_rows(values[output.expression], output)
-
-
-def _compute(
-    node: Expr, values: Mapping[Expr, Value], columns: Mapping[str, ak.Array], max_bytes: int
-) -> Value:
     try:
         check_before(node, values, max_bytes)
-        value = _value_of(node, values, columns)
+        value = kernels.compute(node, values)
+        if value is None:
+            value = _value_of(node, values)
         check_bytes(node, value, max_bytes)
     except ServicexError:
         raise
@@ -93,10 +70,8 @@ def _explain(node: Expr, error: Exception) -> str:
     return f"{place}: {text:.300}"
 
 
-def _value_of(node: Expr, values: Mapping[Expr, Value], columns: Mapping[str, ak.Array]) -> Value:
+def _value_of(node: Expr, values: Mapping[Expr, Value]) -> Value:
     match node:
-        case Column(name=name):
-            return columns[name]
         case Literal(value=value):
             return value
         case Field(source=source, name=name):
@@ -281,7 +256,7 @@ _CALLS: Mapping[str, Callable[[Call, list[Value]], Value]] = {
 }  # fmt: skip
 
 
-def _as_rows(value: Value, output: BoundOutput) -> ak.Array:
+def as_rows(value: Value, output: BoundOutput) -> ak.Array:
     """An array of rows: a single value for the whole file is one row, the extreme of no rows is none."""
     if isinstance(value, ak.Array):
         return value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
+import threading
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -15,13 +17,17 @@ from servicex_server.source.protocol import ByteSource
 _PREFETCH_BYTES = 256 * 1024 * 1024
 """Ranges are fetched ahead together up to so many bytes; beyond, as they are asked for."""
 
+_MOST_DIGESTS = 256
+"""Pieces of metadata of one file; with more of them it is not worth keeping."""
+
 ByteRange = tuple[int, int]
 
 
 class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot ships no types
     """Answers uproot from a `ByteSource`, in the calling thread.
 
-    The source outlives it: whoever opened it closes it.
+    The source outlives it: whoever opened it closes it. Uproot, and what is fetched ahead for it, are
+    for one thread at a time: whoever lets uproot read holds the `lock`.
     """
 
     def __init__(self, file_path: str, **options: Any) -> None:
@@ -31,6 +37,19 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
         self._num_bytes = self._bytes.size_bytes
         self._ahead: dict[ByteRange, bytes] = {}
         self._is_closed = False
+        self._digests: dict[ByteRange, bytes] = {}
+        self.metadata_bytes = 0
+        self.lock = threading.RLock()
+        self.bytes_decompressed = 0
+        self._count_lock = threading.Lock()
+
+    def count_decompressed(self, n_bytes: int) -> None:
+        with self._count_lock:
+            self.bytes_decompressed += n_bytes
+
+    def read_ranges(self, wanted: Sequence[ByteRange]) -> list[bytes]:
+        """The bytes of each range, past uproot; any thread may ask."""
+        return self._bytes.read_ranges(wanted)
 
     def fetch_ahead(self, wanted: Sequence[ByteRange]) -> None:
         """Fetches ranges that are about to be asked for, in as few requests as the protocol needs."""
@@ -41,11 +60,50 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
     def forget_ahead(self) -> None:
         self._ahead = {}
 
+    def read_metadata(self, wanted: Sequence[ByteRange]) -> list[bytes]:
+        """As `read_ranges`, for bytes that must be the same when another source is attached."""
+        pieces = self.read_ranges(wanted)
+        for place, piece in zip(wanted, pieces, strict=True):
+            self._remember(place, piece)
+        return pieces
+
     def chunk(self, start: int, stop: int) -> Any:
-        return self._filled(int(start), int(stop), self._read([(int(start), int(stop))])[0])
+        wanted = int(start), int(stop)
+        # What was fetched ahead are baskets and pages.
+        is_metadata = wanted not in self._ahead
+        data = self._read([wanted])[0]
+        if is_metadata:
+            self._remember(wanted, data)
+        return self._filled(*wanted, data)
+
+    def _remember(self, place: ByteRange, data: bytes) -> None:
+        if place not in self._digests:
+            self._digests[place] = _digest(data)
+            self.metadata_bytes += len(data)
+
+    def attach(self, source: ByteSource) -> bool:
+        """Reads from another source from now on, if what was read of the old one is the same there.
+
+        That is what uproot reads one by one: headers, directories, and the metadata of trees; not baskets.
+        """
+        if source.size_bytes != self._num_bytes:
+            return False
+        pieces = source.read_ranges([self._clamped(wanted) for wanted in self._digests])
+        self._bytes = source
+        self.bytes_decompressed = 0
+        return all(
+            _digest(piece) == digest for piece, digest in zip(pieces, self._digests.values(), strict=True)
+        )
+
+    def detach(self) -> bool:
+        """Forgets where the bytes come from; whether another source may be attached later."""
+        del self._bytes
+        self._ahead = {}
+        return not self._is_closed and len(self._digests) <= _MOST_DIGESTS
 
     def chunks(self, ranges: list[ByteRange], notifications: queue.Queue[Any]) -> list[Any]:
-        if len(set(ranges)) != len(ranges):
+        overlap = sum(stop - start for start, stop in ranges) > self._num_bytes
+        if overlap or len(set(ranges)) != len(ranges):
             # uproot would wait for ever for the second of two equal ranges.
             message = f"{self._bytes.location}: two baskets claim the same bytes"
             raise SourceCorrupt(message)
@@ -60,9 +118,12 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
     def _read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         missing = [wanted for wanted in ranges if wanted not in self._ahead]
         # The first request may ask for more than a small file has; uproot notices if it then lacks bytes.
-        clamped = [(min(start, self._num_bytes), min(stop, self._num_bytes)) for start, stop in missing]
+        clamped = [self._clamped(wanted) for wanted in missing]
         fetched = dict(zip(missing, self._bytes.read_ranges(clamped), strict=True))
         return [fetched[wanted] if wanted in fetched else self._ahead.pop(wanted) for wanted in ranges]
+
+    def _clamped(self, wanted: ByteRange) -> ByteRange:
+        return min(wanted[0], self._num_bytes), min(wanted[1], self._num_bytes)
 
     def _filled(self, start: int, stop: int, data: bytes) -> Any:
         future = uproot.source.futures.TrivialFuture(data)
@@ -78,3 +139,7 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
     def __exit__(self, *_error: object) -> None:
         self._is_closed = True
         self._ahead = {}
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()

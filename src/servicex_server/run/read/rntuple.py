@@ -2,44 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import awkward as ak
 import numpy as np
+import numpy.typing as npt
 
 from servicex_server.errors import SourceCorrupt, UnknownName
 from servicex_server.plan import types
-from servicex_server.run.read.bytes import ByteRange, RangeSource
+from servicex_server.run.read.bytes import RangeSource
 from servicex_server.run.read.faults import reading
-from servicex_server.run.read.form import to_type
+from servicex_server.run.read.ntuple.assemble import Assembler
+from servicex_server.run.read.ntuple.columns import ColumnReader, PageSource
+from servicex_server.run.read.ntuple.generic import GenericFields
+from servicex_server.run.read.ntuple.metadata import load_metadata
+from servicex_server.run.read.ntuple.shape import Column, Shape, Shapes, columns_in, type_of
+from servicex_server.run.read.ntuple.spans import one_span, spans_of_mask
+from servicex_server.run.read.ntuple.tables import PageTables
 
 
 class RNTupleColumns:
-    """An RNTuple as columns, named by the path of the field (`outer.inner`)."""
+    """An RNTuple as columns, named by the path of the field (`outer.inner`), for any number of threads."""
 
-    def __init__(self, name: str, ntuple: Any, location: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        ntuple: Any,
+        location: str,
+        *,
+        checks_pages: bool = True,
+    ) -> None:
+        """Reads the metadata. Another source may take the place of the file's later.
+
+        Args:
+            name: of the tree.
+            ntuple: uproot's model of it.
+            location: of the file, for messages.
+            checks_pages: whether the checksums of pages are compared.
+
+        Raises:
+            SourceCorrupt: the metadata are broken.
+        """
         self.name = name
-        self.n_entries = int(ntuple.num_entries)
-        self._ntuple = ntuple
         self._location = location
-        self._source: RangeSource = ntuple.file.source
-        self._fields: dict[str, Any] | None = None
-        self._forms: dict[str, tuple[Any, list[int]]] = {}
+        source: RangeSource = ntuple.file.source
+        with reading(location, f"tree {name!r}"):
+            self._metadata = load_metadata(source, ntuple)
+        self.n_entries = self._metadata.n_entries
+        self._shapes = Shapes(self._metadata)
+        self._tables = PageTables(self._metadata)
+        self._pages = PageSource(source, checks_pages)
+        self._generic = GenericFields(ntuple, self._metadata, source)
 
     def names(self) -> Sequence[str]:
-        return tuple(self._paths())
+        return tuple(self._paths)
 
-    def _paths(self) -> Mapping[str, Any]:
-        """uproot's field for each path, in the file's order, what is inside a field following it."""
-        if self._fields is None:
-            with reading(self._location, f"tree {self.name!r}"):
-                self._fields = _fields_by_path(self._ntuple)
-        return self._fields
+    @cached_property
+    def _paths(self) -> dict[str, int]:
+        with reading(self._location, f"tree {self.name!r}"):
+            found = self._metadata.paths
+            return dict(self._generic.paths if found is None else found)
 
     def type_of(self, name: str) -> types.Type:
+        shape = self._find_shape(name)
+        if shape is not None:
+            return type_of(shape)
         try:
-            return to_type(self._form(name))
+            with self._reading(name):
+                return self._generic.type_of(self._number(name))
         except SourceCorrupt as error:
             # A field that is stored unsplit: whole objects in bytes.
             if isinstance(error.__cause__, NotImplementedError):
@@ -47,119 +80,101 @@ class RNTupleColumns:
             raise
 
     def typename_of(self, name: str) -> str:
-        return str(self._find_field(name).typename)
+        return self._metadata.fields[self._number(name)].type_name
 
-    def read(self, columns: Sequence[str], start: int, stop: int) -> dict[str, ak.Array]:
-        """The columns' entries `[start, stop)`."""
-        if start == stop:
-            return {name: ak.Array(self._form(name).length_zero_array()) for name in columns}
+    def is_fast(self, name: str) -> bool:
+        """Whether the field is decoded here; else uproot reads it."""
+        return self._find_shape(name) is not None
+
+    def read(
+        self, columns: Sequence[str], start: int, stop: int, keep: npt.NDArray[np.bool_] | None = None
+    ) -> dict[str, ak.Array]:
+        """The columns' entries `[start, stop)`, or those of them that are kept.
+
+        Args:
+            columns: paths of fields.
+            start: the first entry.
+            stop: the first entry after these.
+            keep: which entries to return, shape (stop - start,). Pages without any are neither read nor
+                decompressed.
+
+        Raises:
+            SourceCorrupt: the bytes are not what the format promises.
+            SourceUnavailable: they cannot be had.
+            UnknownName: there is no such field.
+            ValueError: there are no such entries, or `keep` does not fit them.
+        """
+        if not 0 <= start <= stop <= self.n_entries:
+            message = f"entries {start} to {stop} of a tree of {self.n_entries}"
+            raise ValueError(message)
+        if keep is not None and (keep.dtype != np.bool_ or keep.shape != (stop - start,)):
+            message = f"keep has {keep.shape} values of {keep.dtype} for {stop - start} entries"
+            raise ValueError(message)
+        shapes = {name: self._find_shape(name) for name in columns}
+        known = {name: shape for name, shape in shapes.items() if shape is not None}
+        found = self._read_known(known, start, stop, keep)
+        for name in columns:
+            if name not in known:
+                found[name] = self._read_generic(name, start, stop, keep)
+        return {name: found[name] for name in columns}
+
+    def _read_known(
+        self, shapes: dict[str, Shape], start: int, stop: int, keep: npt.NDArray[np.bool_] | None
+    ) -> dict[str, ak.Array]:
+        entries = one_span(start, stop) if keep is None else spans_of_mask(keep, start)
+        owners: dict[Column, str] = {}
+        for name, shape in shapes.items():
+            for column in columns_in(shape):
+                owners.setdefault(column, name)
+
+        def naming(column: Column) -> AbstractContextManager[None]:
+            return self._reading(owners[column])
+
+        reader = ColumnReader(self._tables, self._pages, naming)
         with reading(self._location, f"tree {self.name!r}"):
-            numbers = self._column_numbers(columns)
-            self._source.fetch_ahead(list(self._page_ranges(numbers, start, stop)))
-        try:
-            return {name: self._read_field(name, start, stop) for name in columns}
-        finally:
-            self._source.forget_ahead()
+            reader.read(owners, entries)
+        assembler = Assembler(reader.values, reader.offsets)
+        n_rows = int(entries.counts.sum())
+        found = {}
+        for name, shape in shapes.items():
+            with self._reading(name):
+                found[name] = assembler.build(shape, n_rows)
+        return found
 
-    def _read_field(self, name: str, start: int, stop: int) -> ak.Array:
-        field = self._find_field(name)
-        with reading(self._location, self._place(name)):
-            array = field.array(entry_start=start, entry_stop=stop, array_cache=None)
-            if len(array) != stop - start:
-                message = f"it has {len(array)} entries where {stop - start} are due"
-                raise ValueError(message)
-            return array
+    def _read_generic(self, name: str, start: int, stop: int, keep: npt.NDArray[np.bool_] | None) -> ak.Array:
+        number = self._number(name)
+        with self._reading(name):
+            return self._generic.read(number, start, stop, keep)
 
     def n_bytes(self, columns: Sequence[str]) -> int:
         """Uncompressed bytes of the columns over all entries."""
+        numbers = {number for name in columns for number in self._columns_of(name)}
         with reading(self._location, f"tree {self.name!r}"):
-            records = self._ntuple.column_records
-            return sum(
-                page.num_elements * int(records[number].nbits) // 8
-                for pages in self._ntuple.page_link_list
-                for number in self._column_numbers(columns)
-                if number < len(pages)
-                for page in pages[number].pages
-            )
+            return sum(map(self._tables.n_bytes, numbers))
 
     def boundaries(self, columns: Sequence[str]) -> Sequence[int]:  # noqa: ARG002 (one set for all columns)
-        """Entry numbers at which a reader may stop without decompressing much twice."""
-        starts = [int(cluster.num_first_entry) for cluster in self._ntuple.cluster_summaries]
-        return [*starts, self.n_entries]
+        """Entry numbers at which a reader may stop without decompressing much twice: those of clusters."""
+        edges: list[int] = self._metadata.first_entries.tolist()
+        return edges
 
-    def _column_numbers(self, columns: Sequence[str]) -> list[int]:
-        """Numbers of the physical columns behind the named fields."""
-        return sorted({number for name in columns for number in self._parts(name)[1]})
+    def _columns_of(self, name: str) -> Sequence[int]:
+        """Numbers of the physical columns behind a field."""
+        shape = self._find_shape(name)
+        if shape is not None:
+            return [column.number for column in columns_in(shape)]
+        with self._reading(name):
+            return self._generic.columns_of(self._number(name))
 
-    def _page_ranges(self, numbers: Sequence[int], start: int, stop: int) -> Iterator[ByteRange]:
-        firsts = np.array([cluster.num_first_entry for cluster in self._ntuple.cluster_summaries])
-        first_cluster = max(0, int(np.searchsorted(firsts, start, side="right")) - 1)
-        # As uproot counts: an end on a cluster's edge takes the next cluster along.
-        last_cluster = int(np.searchsorted(firsts, stop, side="right"))
-        for pages in self._ntuple.page_link_list[first_cluster:last_cluster]:
-            for number in numbers:
-                for page in pages[number].pages if number < len(pages) else ():
-                    yield page.locator.offset, page.locator.offset + page.locator.num_bytes
+    def _find_shape(self, name: str) -> Shape | None:
+        with self._reading(name):
+            return self._shapes.find(self._number(name))
 
-    def _form(self, name: str) -> Any:
-        return self._parts(name)[0]
-
-    def _parts(self, name: str) -> tuple[Any, list[int]]:
-        parts = self._forms.get(name)
-        if parts is None:
-            field = self._find_field(name)
-            with reading(self._location, self._place(name)):
-                parts = self._forms[name] = _field_form(field)
-        return parts
-
-    def _find_field(self, name: str) -> Any:
-        field = self._paths().get(name)
-        if field is None:
+    def _number(self, name: str) -> int:
+        number = self._paths.get(name)
+        if number is None:
             message = f"no field {name!r} in tree {self.name!r}"
             raise UnknownName(message, name=name)
-        return field
+        return number
 
-    def _place(self, name: str) -> str:
-        return f"field {name!r} of tree {self.name!r}"
-
-
-def _fields_by_path(ntuple: Any) -> dict[str, Any]:
-    # uproot's own listing looks through all fields again for each one: seconds on real files.
-    children: dict[int, list[int]] = {}
-    outermost = []
-    for number, record in enumerate(ntuple.field_records):
-        if record.parent_field_id == number:
-            outermost.append(number)
-        else:
-            children.setdefault(record.parent_field_id, []).append(number)
-    found: dict[str, Any] = {}
-    ahead = outermost[::-1]
-    while ahead:
-        number = ahead.pop()
-        field = ntuple.all_fields[number]
-        # Fields without a path only carry structure, or cannot be read apart from what they are in.
-        if field.path is not None:
-            found.setdefault(field.path, field)
-        ahead.extend(reversed(children.get(number, ())))
-    return found
-
-
-def _field_form(field: Any) -> tuple[Any, list[int]]:
-    """The form of one field's array, and the numbers of the physical columns behind it."""
-    form, path = field.to_akform()
-    array = ak.Array(form.length_zero_array())
-    # uproot builds the outermost list around the field first, and picks the field out of it.
-    for name in (*(path or [field.name])[:-1], field.name):
-        array = array[name if name in array.fields else "0"]
-    return array.layout.form, sorted(set(_physical(form)))
-
-
-def _physical(form: Any) -> Iterator[int]:
-    key = form.form_key or ""
-    if key.startswith("column-"):
-        yield int(key.split("-")[1])
-    contents = getattr(form, "contents", None)
-    inner = contents if contents is not None else [form.content] if hasattr(form, "content") else []
-    for content in inner:
-        if isinstance(content, ak.forms.Form):
-            yield from _physical(content)
+    def _reading(self, name: str) -> AbstractContextManager[None]:
+        return reading(self._location, f"field {name!r} of tree {self.name!r}")

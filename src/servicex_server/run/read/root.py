@@ -12,6 +12,8 @@ import uproot
 from servicex_server.errors import SourceCorrupt, UnknownName
 from servicex_server.run.read.bytes import RangeSource
 from servicex_server.run.read.faults import reading
+from servicex_server.run.read.kept import OpenedFile, kept_files
+from servicex_server.run.read.metadata import TreeMetadata
 from servicex_server.run.read.rntuple import RNTupleColumns
 from servicex_server.run.read.ttree import TTreeColumns
 from servicex_server.source.protocol import ByteSource
@@ -28,7 +30,10 @@ _RNTUPLES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
 
 
 class RootFile:
-    """The schema of a ROOT file and the way to its columns. Closing it closes the source."""
+    """The schema of a ROOT file and the way to its columns. Closing it closes the source.
+
+    A file that is left without an error is kept, so that to open it again costs one request.
+    """
 
     def __init__(self, source: ByteSource) -> None:
         """Reads the file's header and directory.
@@ -37,20 +42,18 @@ class RootFile:
             SourceCorrupt: not a ROOT file, or one that lacks its end.
         """
         self._bytes = source
-        self._trees: dict[str, Columns] = {}
-        self._objects: dict[str, str] | None = None
         try:
-            self._directory = self._open()
+            self._opened = kept_files.take(source) or self._open()
         except BaseException:
             source.close()
             raise
 
-    def _open(self) -> Any:
+    def _open(self) -> OpenedFile:
         location = self._bytes.location
         size_bytes = self._bytes.size_bytes
         header = self._bytes.read_ranges([(0, min(_HEADER_BYTES, size_bytes))])[0]
         if header[:4] != b"root":
-            what = "it is empty" if not size_bytes else f"it begins with {header[:4]!r}"
+            what = "it is empty" if not size_bytes else "it does not begin as one"
             message = f"{location} is not a ROOT file: {what}"
             raise SourceCorrupt(message)
         end = _end_of_file(header)
@@ -58,9 +61,15 @@ class RootFile:
             message = f"{location} is truncated: it should have {end} bytes and has {size_bytes}"
             raise SourceCorrupt(message)
         with reading(location, "the file's directory"):
-            return uproot.open(
-                {location: None}, handler=RangeSource, byte_source=self._bytes, array_cache=None
+            # Without uproot's cache of objects, which takes files of one UUID for the same.
+            directory = uproot.open(
+                {location: None},
+                handler=RangeSource,
+                byte_source=self._bytes,
+                array_cache=None,
+                object_cache=None,
             )
+            return OpenedFile(directory, directory.file.source)
 
     @property
     def location(self) -> str:
@@ -71,25 +80,28 @@ class RootFile:
         return self._bytes.bytes_read
 
     @property
+    def bytes_decompressed(self) -> int:
+        """Bytes of columns after decompression, whether they were stored compressed or not."""
+        return self._opened.source.bytes_decompressed
+
+    @property
     def directory(self) -> Any:
         """uproot's own view of the file, for copying objects that are not trees."""
-        return self._directory
+        return self._opened.directory
 
     def objects(self) -> Mapping[str, str]:
-        if self._objects is None:
+        if self._opened.objects is None:
             with reading(self.location, "the file's directory"):
-                self._objects = dict(self._directory.classnames(recursive=True, cycle=False))
-        return self._objects
+                self._opened.objects = dict(self.directory.classnames(recursive=True, cycle=False))
+        return self._opened.objects
 
     def tree_names(self) -> Sequence[str]:
         return [key for key, kind in self.objects().items() if kind in _TTREES + _RNTUPLES]
 
     def tree(self, name: str) -> Columns:
         """The tree of that key; the newest cycle, if the key names none."""
-        found = self._trees.get(name)
-        if found is None:
-            found = self._trees[name] = self._open_tree(name)
-        return found
+        found = self._opened.trees.get(name)
+        return self._open_tree(name) if found is None else found
 
     def _open_tree(self, name: str) -> Columns:
         kind = self.objects().get(name.rpartition(";")[0] or name)
@@ -98,13 +110,21 @@ class RootFile:
             message = f"no tree {name!r} in {self.location}; trees there: {present}"
             raise UnknownName(message, name=name)
         with reading(self.location, f"tree {name!r}"):
-            found = self._directory[name]
+            found: Columns
             if kind in _RNTUPLES:
-                return RNTupleColumns(name, found, self.location)
-            return TTreeColumns(name, found, self.location)
+                found = RNTupleColumns(name, self.directory[name], self.location)
+            else:
+                found = TTreeColumns(name, TreeMetadata(self.directory, name), self.location)
+            self._opened.trees[name] = found
+            return found
 
     def close(self) -> None:
-        self._directory.close()
+        self.directory.close()
+        self._bytes.close()
+
+    def _keep(self) -> None:
+        """Closes the source alone; what is known of the file is for the next who opens it."""
+        kept_files.put(self._bytes, self._opened)
         self._bytes.close()
 
     def __enter__(self) -> Self:
@@ -113,10 +133,13 @@ class RootFile:
     def __exit__(
         self,
         _kind: type[BaseException] | None,
-        _error: BaseException | None,
+        error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self._keep()
+        else:
+            self.close()
 
 
 def _end_of_file(header: bytes) -> int:

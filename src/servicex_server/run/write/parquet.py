@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import awkward as ak
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -13,61 +18,138 @@ from servicex_server.errors import FormatError
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.run.write.canonical import schema_of, to_canonical
+from servicex_server.run.write.encode.file import EncodedFile
+from servicex_server.run.write.encode.options import ParquetOptions
+from servicex_server.run.write.encode.schema import UnknownToEncoder, read_schema
 from servicex_server.run.write.fit import check_columns
+from servicex_server.run.write.protocol import Encoded
 
-ROW_GROUP_BYTES = 32 * 1024 * 1024
-"""Chunks are gathered until they hold so many bytes in memory: tiny row groups are slow to read."""
+PROVENANCE_KEY = "servicex.provenance"
+"""Key of the file's metadata under which it says, in JSON, where it comes from."""
 
 
 class ParquetWriter:
-    """One Parquet file: the rows of all tables, one after the other."""
+    """One Parquet file: the rows of all tables, one after the other.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        provenance: what the file says of its origin.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        options: ParquetOptions | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
         self._path = path
-        self._writer: Any = None
+        self._options = options or ParquetOptions()
+        self._details = {PROVENANCE_KEY: json.dumps(dict(provenance), sort_keys=True)} if provenance else {}
+        self._file: _File | None = None
         self._schema: Any = None
         self._treename: tuple[str, str] | None = None
         self._empty: Any = None
-        self._waiting: list[Any] = []
-        self._waiting_bytes = 0
-        self._has_rows = False
 
     def begin(self, output: BoundOutput, empty: ak.Array) -> None:
         check_columns(schema_of(empty), ResultFormat.PARQUET)
         self._treename = (output.treename_column, output.output_tree) if output.treename_column else None
-        self._empty = self._to_table(empty)
-        schema = self._empty.schema
-        if self._writer is None:
+        self._empty = to_canonical(self._named(empty))
+        table = ak.to_arrow_table(self._empty)
+        if self._file is None:
             try:
-                self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
+                self._file = self._open(table)
             except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
-                message = f"Parquet cannot hold {', '.join(schema.names)}: {error}"
+                message = f"Parquet cannot hold {', '.join(table.schema.names)}: {error}"
                 raise FormatError(message) from error
-            self._schema = schema
-        elif not schema.equals(self._schema):
+            self._schema = table.schema
+        elif not table.schema.equals(self._schema):
             message = (
                 "Parquet keeps all trees in one table, so all must have the same columns and types; "
                 f"tree {output.output_tree!r} differs"
             )
             raise FormatError(message)
 
-    def write(self, rows: ak.Array) -> None:
-        table = self._to_table(rows)
+    def _open(self, table: pa.Table) -> _File:
+        try:
+            schema = read_schema(table, self._empty.layout.form)
+        except UnknownToEncoder:
+            # One column that only pyarrow can write is enough.
+            return ArrowFile(self._path, table.schema, self._options, details=self._details)
+        return EncodedFile(self._path, schema, self._options, details=self._details, created_by=_created_by())
+
+    def encode(self, rows: ak.Array) -> Encoded:
+        return self._begun().encode(self._named(rows))
+
+    def write(self, encoded: Encoded) -> None:
+        self._begun().write(encoded)
+
+    def _named(self, rows: ak.Array) -> ak.Array:
+        """The rows with the column that says which tree they are of, where one is asked for."""
+        if self._treename is None:
+            return rows
+        column, name = self._treename
+        return ak.with_field(rows, _repeat(name, len(rows)), column)
+
+    def copy(self, directory: Any, keys: tuple[str, ...]) -> None:  # noqa: ARG002 (cannot be done)
+        if keys:
+            message = f"Parquet cannot hold copied objects ({', '.join(keys[:5])})"
+            raise FormatError(message)
+
+    def finish(self) -> None:
+        if self._file is None:
+            pq.write_table(pa.table({}), self._path)
+            return
+        self._file.finish(self._empty)
+
+    def abandon(self) -> None:
+        if self._file is not None:
+            self._file.abandon()
+
+    def _begun(self) -> _File:
+        if self._file is None:
+            message = "rows before the first table was begun"
+            raise RuntimeError(message)
+        return self._file
+
+
+class _File(Protocol):
+    """A file whose schema is known."""
+
+    def encode(self, rows: ak.Array) -> Encoded: ...
+
+    def write(self, encoded: Encoded) -> None: ...
+
+    def finish(self, empty: ak.Array) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+class ArrowFile:
+    """A file that pyarrow encodes, for types that our encoder does not know."""
+
+    def __init__(
+        self, path: Path, schema: pa.Schema, options: ParquetOptions, *, details: Mapping[str, str]
+    ) -> None:
+        self._schema = schema
+        self._options = options
+        codec = {"none": None, "lz4_raw": "lz4"}.get(options.compression, options.compression)
+        kept = schema.with_metadata({**(schema.metadata or {}), **details})
+        self._writer = pq.ParquetWriter(path, kept, compression=codec, compression_level=options.level)
+        self._waiting: list[Any] = []
+        self._waiting_bytes = 0
+        self._has_rows = False
+
+    def encode(self, rows: ak.Array) -> Encoded:
+        table = ak.to_arrow_table(to_canonical(rows))
         if not table.schema.equals(self._schema):
             message = f"a chunk has another schema than the first: {table.schema} instead of {self._schema}"
             raise TypeError(message)
-        self._waiting.append(table)
-        self._waiting_bytes += table.nbytes
-        if self._waiting_bytes >= ROW_GROUP_BYTES:
-            self._flush()
+        return Encoded(len(rows), table.nbytes, table)
 
-    def _to_table(self, rows: ak.Array) -> Any:
-        canonical = to_canonical(rows)
-        if self._treename is not None:
-            column, name = self._treename
-            # Of the type that assigning a text to a column gives, as the official transformers do.
-            canonical = to_canonical(ak.with_field(canonical, name, column))
-        return ak.to_arrow_table(canonical)
+    def write(self, encoded: Encoded) -> None:
+        self._waiting.append(encoded.content)
+        self._waiting_bytes += encoded.n_bytes
+        if self._waiting_bytes >= self._options.group_bytes:
+            self._flush()
 
     def _flush(self) -> None:
         if self._waiting:
@@ -76,22 +158,27 @@ class ParquetWriter:
         self._waiting = []
         self._waiting_bytes = 0
 
-    def copy(self, directory: Any, keys: tuple[str, ...]) -> None:  # noqa: ARG002 (cannot be done)
-        if keys:
-            message = f"Parquet cannot hold copied objects ({', '.join(keys[:5])})"
-            raise FormatError(message)
-
-    def finish(self) -> None:
-        if self._writer is None:
-            pq.write_table(pa.table({}), self._path)
-            return
+    def finish(self, empty: ak.Array) -> None:
         if not (self._has_rows or self._waiting):
             # awkward cannot read a file without any row group; nor do the official transformers write one.
-            self._waiting = [self._empty]
+            self._waiting = [ak.to_arrow_table(empty)]
         self._flush()
         self._writer.close()
 
     def abandon(self) -> None:
         self._waiting = []
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
+
+
+def _repeat(text: str, n: int) -> ak.Array:
+    """The same text n times, of the type that assigning a text to a column gives."""
+    encoded = np.frombuffer(text.encode(), np.uint8)
+    offsets = ak.index.Index64(np.arange(n + 1, dtype=np.int64) * len(encoded))
+    content = ak.contents.NumpyArray(np.tile(encoded, n), parameters={"__array__": "char"})
+    return ak.Array(ak.contents.ListOffsetArray(offsets, content, parameters={"__array__": "string"}))
+
+
+@functools.cache
+def _created_by() -> str:
+    # Readers parse this text; the official tools write it in this form.
+    return f"servicex-server version {importlib.metadata.version('servicex-server')}"

@@ -10,21 +10,25 @@ import awkward as ak
 import uproot
 
 from servicex_server.errors import FormatError
+from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.plan import UNNAMED_COLUMN, BoundOutput
 from servicex_server.plan.types import Type
 from servicex_server.run.write.canonical import columns_of, schema_of, to_canonical
 from servicex_server.run.write.fit import ROOT_UNNAMED_BRANCH, check_columns, check_equal, ttree_branches
+from servicex_server.run.write.protocol import Encoded
+
+_CODECS = {"zstd": uproot.ZSTD, "lz4": uproot.LZ4, "zlib": uproot.ZLIB, "lzma": uproot.LZMA}
 
 
 class RootWriter:
     """One ROOT file with a tree for each output tree name."""
 
-    def __init__(self, path: Path, result_format: ResultFormat) -> None:
+    def __init__(self, path: Path, result_format: ResultFormat, compression: Compression) -> None:
         self._format = result_format
         # As an open file: uproot would take a colon in the path for the name of an object.
         self._handle = path.open("w+b")
-        self._file = uproot.recreate(self._handle, compression=uproot.ZSTD(1))
+        self._file = uproot.recreate(self._handle, compression=_to_uproot(compression))
         self._schemas: dict[str, Mapping[str, Type]] = {}
         self._trees: dict[str, Any] = {}
         self._tree: Any = None
@@ -51,11 +55,15 @@ class RootWriter:
             message = f"{self._format.value} cannot hold {', '.join(columns)}: {error}"
             raise FormatError(message) from error
 
-    def write(self, rows: ak.Array) -> None:
-        if not len(rows):
-            return
+    def encode(self, rows: ak.Array) -> Encoded:
         columns = self._named(rows)
-        self._tree.extend(_record(columns) if self._format is ResultFormat.ROOT_RNTUPLE else dict(columns))
+        n_bytes = sum(array.nbytes for array in columns.values())
+        content = _record(columns) if self._format is ResultFormat.ROOT_RNTUPLE else columns
+        return Encoded(len(rows), n_bytes, content)
+
+    def write(self, encoded: Encoded) -> None:
+        if encoded.n_rows:
+            self._tree.extend(encoded.content)
 
     def _named(self, rows: ak.Array) -> dict[str, ak.Array]:
         columns = dict(columns_of(to_canonical(rows)))
@@ -91,6 +99,10 @@ class RootWriter:
 
     def abandon(self) -> None:
         self._handle.close()
+
+
+def _to_uproot(compression: Compression) -> Any:
+    return None if compression.codec == "none" else _CODECS[compression.codec](compression.level or 1)
 
 
 def _record(columns: Mapping[str, ak.Array]) -> ak.Array:

@@ -157,10 +157,6 @@ class LocalStore:
                 yield piece
                 start += len(piece)
 
-    async def local_path(self, key: str) -> Path | None:
-        path = self._path(key)
-        return path if await anyio.to_thread.run_sync(_file_status, path) else None
-
     async def delete(self, key: str) -> None:
         await anyio.to_thread.run_sync(self._delete_file, self._path(key))
 

@@ -89,10 +89,6 @@ class MemoryStore:
         for offset in range(start, min(stop, len(held.content)), PIECE_BYTES):
             yield held.content[offset : min(offset + PIECE_BYTES, stop)]
 
-    async def local_path(self, key: str) -> Path | None:
-        check_key(key)
-        return None
-
     async def delete(self, key: str) -> None:
         self._objects.pop(check_key(key), None)
 

@@ -1,0 +1,164 @@
+"""A python query over one file: its code runs in the sandbox, what it returns becomes a result file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import awkward as ak
+
+from servicex_server.errors import FormatError, UnknownCodegen
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.plan.ir import Zip
+from servicex_server.plan.plan import (
+    DEFAULT_OUTPUT_TREE,
+    TREENAME_COLUMN,
+    BoundOutput,
+    BoundPlan,
+    ScriptQuery,
+)
+from servicex_server.run.sandbox.limits import SandboxLimits
+from servicex_server.run.sandbox.process import InputFile, run_script
+from servicex_server.run.sandbox.result import ScriptOutput
+from servicex_server.run.sandbox.stage import plain_name, stage
+from servicex_server.run.write.canonical import schema_of
+from servicex_server.run.write.fit import check_format
+from servicex_server.run.write.open import new_result
+from servicex_server.run.write.protocol import Writer
+from servicex_server.source.local import LocalSource
+from servicex_server.source.open import open_source
+from servicex_server.source.policy import SourcePolicy
+from servicex_server.source.protocol import ByteSource, SourceLimits
+
+CHUNK_BYTES = 64 * 2**20
+"""The result is encoded in pieces of about this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCounts:
+    """What a script did: rows that it returned, and bytes of the file that it was given."""
+
+    n_rows: int
+    bytes_read: int
+
+
+def transform_script(
+    script: ScriptQuery,
+    location: str,
+    *,
+    result_format: ResultFormat,
+    output: Path,
+    policy: SourcePolicy,
+    source_limits: SourceLimits | None,
+    sandbox: SandboxLimits | None,
+) -> ScriptCounts:
+    """Runs the code over one replica and writes what it returns to `output`.
+
+    Args:
+        sandbox: what the code may use; None where python queries are switched off.
+
+    Raises:
+        QueryError: the code failed; says in which of its lines.
+        FormatError: what it returned does not fit the format.
+        TransformError: the replica cannot be read, or the sandbox does not start.
+    """
+    if sandbox is None:
+        message = "the code generator 'python' is switched off here"
+        raise UnknownCodegen(message)
+    with _input(location, output.parent, policy, source_limits, sandbox) as (input_file, n_bytes):
+        arrays = run_script(script.source, input_file, sandbox, output.parent)
+    outputs = [_to_output(each) for each in arrays]
+    if result_format is ResultFormat.PARQUET and len(outputs) > 1:
+        outputs = _stack(outputs)
+    check_format(BoundPlan(tuple(bound for bound, _ in outputs)), result_format)
+    with new_result(output, result_format) as writer:
+        for bound, array in outputs:
+            _write(writer, bound, array)
+    return ScriptCounts(sum(len(array) for _, array in outputs), n_bytes)
+
+
+@contextmanager
+def _input(
+    location: str, scratch: Path, policy: SourcePolicy, limits: SourceLimits | None, sandbox: SandboxLimits
+) -> Iterator[tuple[InputFile, int]]:
+    """The file for the sandbox, and its size: a local one where it lies, any other as a copy."""
+    source = open_source(location, policy, limits)
+    try:
+        if isinstance(source, LocalSource):
+            path = Path(source.location)
+            # The path may come to lead elsewhere before the sandbox opens it.
+            yield InputFile(path, plain_name(location), _identity(source)), source.size_bytes
+            return
+        with tempfile.TemporaryDirectory(prefix="staged-", dir=scratch) as folder:
+            copy = Path(folder, plain_name(location))
+            stage(source, copy, sandbox.input_bytes)
+            yield InputFile(copy, copy.name), source.size_bytes
+    finally:
+        source.close()
+
+
+def _identity(source: ByteSource) -> tuple[int, int, int]:
+    size, changed_ns, inode = map(int, source.identity.rsplit(":", 3)[1:])
+    return size, changed_ns, inode
+
+
+def _to_output(script_output: ScriptOutput) -> tuple[BoundOutput, ak.Array]:
+    array = script_output.array
+    bound = BoundOutput(
+        tree="",
+        output_tree=script_output.name or DEFAULT_OUTPUT_TREE,
+        columns=(),
+        row_conditions=(),
+        expression=Zip((), (), 1),
+        schema=schema_of(array[:0]),
+    )
+    return bound, array
+
+
+def _stack(outputs: Sequence[tuple[BoundOutput, ak.Array]]) -> list[tuple[BoundOutput, ak.Array]]:
+    """Several keys for one table: rows of one after those of the other, told apart by a column.
+
+    Raises:
+        FormatError: they are of different types.
+    """
+    first, _ = outputs[0]
+    for bound, _ in outputs[1:]:
+        if list(bound.schema.items()) != list(first.schema.items()):
+            message = (
+                "Parquet holds one table, so all keys of the returned dict must have equal columns; "
+                f"{first.output_tree!r} has {_show(first)}, {bound.output_tree!r} has {_show(bound)}. "
+                "root-file and root-rntuple keep a tree for each key; ak.zip makes one array of several"
+            )
+            raise FormatError(message)
+    named = []
+    for bound, array in outputs:
+        table = array if array.layout.is_record else ak.zip({"": array}, depth_limit=1)
+        named.append((_with_treename(bound), table))
+    return named
+
+
+def _with_treename(bound: BoundOutput) -> BoundOutput:
+    return BoundOutput(
+        tree=bound.tree,
+        output_tree=bound.output_tree,
+        columns=(),
+        row_conditions=(),
+        expression=bound.expression,
+        schema=bound.schema,
+        treename_column=TREENAME_COLUMN,
+    )
+
+
+def _show(bound: BoundOutput) -> str:
+    shown = [f"{name} {kind}" if name else str(kind) for name, kind in bound.schema.items()]
+    return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
+
+
+def _write(writer: Writer, bound: BoundOutput, array: ak.Array) -> None:
+    writer.begin(bound, array[:0])
+    n_rows = max(1, CHUNK_BYTES * len(array) // max(1, array.nbytes))
+    for start in range(0, len(array), n_rows):
+        writer.write(writer.encode(array[start : start + n_rows]))

@@ -1,0 +1,211 @@
+"""One table of a result: entries of a tree in, encoded rows out, a chunk at a time or several at once.
+
+A chunk is read, filtered and encoded by one thread, so that it stays in that core's cache and memory is
+bounded by the chunks in flight; only appending to the file happens in order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import awkward as ak
+import numpy as np
+
+from servicex_server.errors import QueryTypeError, ServicexError, UnknownName
+from servicex_server.model.tally import CutStep, StageSeconds, Tally, WeightSum
+from servicex_server.plan.ir import Expr
+from servicex_server.plan.plan import BoundOutput
+from servicex_server.plan.show import show
+from servicex_server.plan.weight import weight_columns
+from servicex_server.run.filter import empty_rows, evaluate, evaluate_lazily
+from servicex_server.run.filter.evaluate import Kept
+from servicex_server.run.filter.flat import to_flat
+from servicex_server.run.read.chunk import entry_ranges
+from servicex_server.run.read.root import Columns
+from servicex_server.run.write.protocol import Encoded, Writer
+
+Span = tuple[int, int]
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class TableCounts:
+    """What became of the entries of one tree.
+
+    Attributes:
+        n_in: entries looked at.
+        n_out: rows written.
+        n_passed: rows that passed each row condition, and those before it.
+        weights: for each weight column its sum over all entries, and over those that pass all conditions.
+        seconds: of the stages `load`, `filter`, `encode` and `write`, added up over threads.
+    """
+
+    n_in: int = 0
+    n_out: int = 0
+    n_passed: Counter[Expr] = field(default_factory=Counter)
+    weights: dict[str, tuple[float, float]] = field(default_factory=dict)
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: TableCounts) -> None:
+        """Counts the other's entries in."""
+        self.n_in += other.n_in
+        self.n_out += other.n_out
+        self.n_passed.update(other.n_passed)
+        for name, sums in other.weights.items():
+            before, after = self.weights.get(name, (0.0, 0.0))
+            self.weights[name] = (before + sums[0], after + sums[1])
+        self.seconds.update(other.seconds)
+
+
+def write_table(
+    writer: Writer, output: BoundOutput, tree: Columns, span: Span, *, chunk_bytes: int, n_threads: int
+) -> TableCounts:
+    """Appends the output's rows for the entries `[start, stop)` of the tree, in their order.
+
+    Args:
+        chunk_bytes: uncompressed bytes of the columns in one chunk.
+        n_threads: chunks at once.
+    """
+    writer.begin(output, evaluate_empty(output, tree))
+    spans = list(_chunks(output, tree, span, chunk_bytes))
+    total = TableCounts()
+    for encoded, counts in _in_order(lambda part: _encode(writer, output, tree, part), spans, n_threads):
+        total.add(counts)
+        with _Clock(total.seconds, "write"):
+            writer.write(encoded)
+    return total
+
+
+def evaluate_empty(output: BoundOutput, tree: Columns) -> ak.Array:
+    """The output for no entries, cut to no rows: tells the types of the result's columns.
+
+    Raises:
+        QueryTypeError: the query cannot be evaluated on columns of these types.
+    """
+    if not output.schema:
+        message = f"the query selects no column of tree {output.tree!r}"
+        raise UnknownName(message)
+    if not output.is_chunkable:
+        # A query over all rows of a file (its first, say) may rightly fail where there are none.
+        return empty_rows(output)
+    columns: Mapping[str, ak.Array] = tree.read(output.columns, 0, 0)
+    try:
+        return evaluate(output, columns)[:0]
+    except ServicexError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        message = f"the query does not fit the types in tree {output.tree!r}: {reason}"
+        raise QueryTypeError(message) from error
+
+
+def _chunks(output: BoundOutput, tree: Columns, span: Span, chunk_bytes: int) -> Iterator[Span]:
+    start, stop = span
+    if not output.is_chunkable:
+        yield start, stop
+        return
+    yield from entry_ranges(
+        start,
+        stop,
+        boundaries=tree.boundaries(output.columns),
+        bytes_per_entry=tree.n_bytes(output.columns) / max(1, tree.n_entries),
+        chunk_bytes=chunk_bytes,
+    )
+
+
+def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) -> Iterator[T]:
+    """What the work gives for each span, in order; only few results wait at any time."""
+    if n_threads == 1 or len(spans) == 1:
+        yield from map(work, spans)
+        return
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="chunk")
+    try:
+        for span in spans:
+            waiting.append(pool.submit(work, span))
+            if len(waiting) > n_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _encode(writer: Writer, output: BoundOutput, tree: Columns, span: Span) -> tuple[Encoded, TableCounts]:
+    """The rows of one chunk, ready to be written."""
+    start, stop = span
+    counts = TableCounts(n_in=stop - start)
+
+    def load(names: Sequence[str], kept: Kept | None) -> Mapping[str, ak.Array]:
+        with _Clock(counts.seconds, "load"):
+            return tree.read(names, start, stop, kept)
+
+    with _Clock(counts.seconds, "filter"):
+        evaluation = evaluate_lazily(output, load)
+    counts.seconds["filter"] -= counts.seconds["load"]
+    counts.n_passed.update(evaluation.n_passed)
+    counts.n_out = len(evaluation.rows)
+    if evaluation.is_selection_known:
+        for name in weight_columns(output.columns):
+            _sum_weights(counts, name, load((name,), None)[name], evaluation.kept)
+    with _Clock(counts.seconds, "encode"):
+        return writer.encode(evaluation.rows), counts
+
+
+def _sum_weights(counts: TableCounts, name: str, weights: ak.Array, kept: Kept | None) -> None:
+    flat = to_flat(weights)
+    if flat is None or flat.offsets is not None or flat.content.dtype.kind not in "iuf":
+        return  # several weights per event have no one sum
+    values = flat.content.astype(np.float64)
+    after = values if kept is None else values[kept]
+    counts.weights[name] = (float(values.sum()), float(after.sum()))
+
+
+def tally_of(
+    counts: Sequence[tuple[BoundOutput, TableCounts]], *, bytes_decompressed: int, seconds_waiting: float
+) -> Tally:
+    """What was counted in all tables of a file, for its user.
+
+    Args:
+        bytes_decompressed: of the file's columns.
+        seconds_waiting: for bytes of the file; the rest of loading is decompression.
+    """
+    cut_flow: list[CutStep] = []
+    weights: dict[tuple[str, str], WeightSum] = {}
+    seconds: Counter[str] = Counter()
+    for output, part in counts:
+        seconds.update(part.seconds)
+        cut_flow += [
+            CutStep(show(condition, output.row_conditions), part.n_passed[condition])
+            for condition in output.row_conditions
+        ]
+        for branch, (before, after) in part.weights.items():
+            weights.setdefault((output.tree, branch), WeightSum(branch, before, after))
+    stages = StageSeconds(
+        read=seconds_waiting,
+        decompress=max(0.0, seconds["load"] - seconds_waiting),
+        filter=seconds["filter"],
+        encode=seconds["encode"],
+        write=seconds["write"],
+    )
+    return Tally(bytes_decompressed, stages, tuple(cut_flow), tuple(weights.values()))
+
+
+class _Clock:
+    """Adds the seconds that a block takes to a stage."""
+
+    def __init__(self, seconds: Counter[str], stage: str) -> None:
+        self._seconds = seconds
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_error: object) -> None:
+        # Counters of floats are fine; their type says int.
+        self._seconds[self._stage] += time.perf_counter() - self._started  # type: ignore[assignment]

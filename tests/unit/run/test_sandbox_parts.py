@@ -1,0 +1,191 @@
+"""The sandbox's parts that need no sandbox: command line, filter of system calls, availability, staging."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import struct
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from servicex_server.app.checks import Grade, examine
+from servicex_server.app.generators import look_for_generators
+from servicex_server.app.settings import load
+from servicex_server.errors import ResourceExhausted, SourceRefused
+from servicex_server.run.sandbox import stage
+from servicex_server.run.sandbox.available import explain, why_unavailable
+from servicex_server.run.sandbox.command import sandbox_command
+from servicex_server.run.sandbox.limits import SandboxLimits
+from servicex_server.run.sandbox.syscalls import MACHINES, syscall_filter
+
+KILL, ALLOW = 0x80000000, 0x7FFF0000
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+
+def verdict(program: bytes, architecture: int, number: int, first_argument: int = 0) -> int:
+    """What the kernel would answer: classic BPF, as far as the filter uses it."""
+    data = struct.pack("<IIQQ", number, architecture, 0, first_argument)
+    steps = [struct.unpack("<HBBI", program[at : at + 8]) for at in range(0, len(program), 8)]
+    position, accumulator = 0, 0
+    while True:
+        code, yes, no, value = steps[position]
+        position += 1
+        match code:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("<I", data, value)
+            case 0x06:
+                return int(value)
+            case _:
+                holds = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: accumulator & value}
+                position += yes if holds[code] else no
+
+
+def refusal(error: int) -> int:
+    return 0x00050000 | error
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_filter_refuses_processes_and_sockets_and_lets_the_rest_pass(machine: str) -> None:
+    program = syscall_filter(machine)
+    assert program is not None
+    here = ARCHITECTURES[machine]
+    clone, socket, ptrace, read = {"x86_64": (56, 41, 101, 0), "aarch64": (220, 198, 117, 63)}[machine]
+    assert verdict(program, here, read) == ALLOW
+    assert verdict(program, here, socket) == refusal(errno.ENETUNREACH)
+    assert verdict(program, here, ptrace) == refusal(errno.EPERM)
+    assert verdict(program, here, clone, 0x01200011) == refusal(errno.EPERM)
+    assert verdict(program, here, clone, 0x003D0F00) == ALLOW
+    assert verdict(program, here, 435) == refusal(errno.ENOSYS)
+    assert verdict(program, here, 0x40000000 + read) == refusal(errno.ENOSYS)
+    assert verdict(program, 0x40000003, read) == KILL
+
+
+def test_an_unknown_machine_has_no_filter_and_no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert syscall_filter("riscv64") is None
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/bwrap")
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    why_unavailable.cache_clear()
+    reason = why_unavailable()
+    why_unavailable.cache_clear()
+    assert reason == "its filter of system calls knows x86_64 and aarch64, and this machine is riscv64"
+
+
+def test_the_command_shows_the_interpreter_and_the_input_alone(tmp_path: Path) -> None:
+    command = sandbox_command(
+        "/bin/bwrap",
+        SandboxLimits(tmp_bytes=123),
+        filter_fd=9,
+        shown=[(tmp_path / "x.root", "/input/x.root")],
+        run=("python", "a"),
+    )
+    assert command[0] == "/bin/bwrap"
+    assert command[-3:] == ["--", "python", "a"]
+    bound = {command[at + 1] for at, word in enumerate(command) if word == "--ro-bind"}
+    assert str(tmp_path / "x.root") in bound
+    assert not {"/", "/etc", "/home", "/root", "/tmp", "/var", sys.prefix, sys.base_prefix} & bound
+    assert not {"--bind", "--dev-bind", "--share-net", "--bind-try"} & set(command)
+    assert {"--unshare-all", "--unshare-user", "--die-with-parent", "--clearenv"} <= set(command)
+    assert command[command.index("--tmpfs") - 4 : command.index("--tmpfs") + 2] == [
+        *("--size", "123", "--perms", "0700"),
+        *("--tmpfs", "/tmp"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("bwrap: Unknown option --size", "this bubblewrap is too old (0.8 is needed)"),
+        ("bwrap: No permissions to create new namespace", "unprivileged user namespaces must be allowed"),
+        ("bwrap: setting up uid map: Permission denied", "unprivileged user namespaces must be allowed"),
+        ("the package awkward does not show inside", "cannot be started: the package awkward"),
+    ],
+)
+def test_explains_what_bubblewrap_says(said: str, shown: str) -> None:
+    assert shown in explain(said)
+
+
+def test_without_bubblewrap_the_generator_is_not_offered_and_check_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    why_unavailable.cache_clear()
+    settings = load(data_dir=tmp_path)
+    generators = look_for_generators(settings)
+    findings = {finding.subject: finding for finding in examine(settings)}
+    why_unavailable.cache_clear()
+    assert "python" not in generators.offered
+    assert {"uproot", "uproot-raw", "tcut"} <= set(generators.offered)
+    assert "bubblewrap (the command bwrap) is not installed" in generators.withheld["python"]
+    assert "python" not in findings["code generators"].detail
+    assert findings["generator python"].grade is Grade.NOTE
+    assert "bubblewrap" in findings["generator python"].detail
+
+
+def test_a_setting_switches_the_generator_off(tmp_path: Path) -> None:
+    generators = look_for_generators(load(data_dir=tmp_path, python_generator="off"))
+    assert "python" not in generators.offered
+    assert generators.withheld == {"python": "the setting python_generator is off"}
+
+
+class Remote:
+    """A source of some bytes."""
+
+    location = "https://host/x.root"
+    identity = "x"
+    bytes_read = 0
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size_bytes = len(content)
+        self.largest = 0
+
+    def read_ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        self.largest = max(self.largest, *(stop - start for start, stop in wanted))
+        return [self._content[start:stop] for start, stop in wanted]
+
+    def close(self) -> None:
+        pass
+
+
+def test_fetches_a_file_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "PIECE_BYTES", 1000)
+    content = bytes(range(256)) * 10
+    source = Remote(content)
+    stage.stage(source, tmp_path / "copy", 10_000)
+    assert (tmp_path / "copy").read_bytes() == content
+    assert source.largest == 1000
+
+
+def test_a_file_that_is_too_large_is_not_fetched(tmp_path: Path) -> None:
+    source = Remote(bytes(2 * 2**20))
+    with pytest.raises(SourceRefused, match="has 2 MiB; a python query reads remote files of up to 1 MiB"):
+        stage.stage(source, tmp_path / "copy", 2**20)
+    assert source.largest == 0
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_file_is_not_fetched_onto_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "SPARE_BYTES", 1 << 62)
+    with pytest.raises(ResourceExhausted, match="no space to fetch https"):
+        stage.stage(Remote(b"abc"), tmp_path / "copy", 100)
+
+
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [
+        ("/data/x.root", "x.root"),
+        ("/data/a b:c.root", "a_b_c.root"),
+        ("https://host/a/x.root?token=secret", "x.root"),
+        ("root://host//store/x.root", "x.root"),
+        ("https://host/", "input.root"),
+        ("https://host/..", "input.root"),
+        ("https://host/%2e%2e%2fetc", "etc"),
+        ("/data/-rf", "rf"),
+        ("/data/" + "x" * 300 + ".root", "x" * 145 + ".root"),
+    ],
+)
+def test_a_file_keeps_its_name_without_what_libraries_take_for_syntax(location: str, name: str) -> None:
+    assert stage.plain_name(location) == name
