@@ -6,10 +6,12 @@ bounded by the chunks in flight; only appending to the file happens in order.
 
 from __future__ import annotations
 
+import functools
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -124,7 +126,7 @@ def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) 
         yield from map(work, spans)
         return
     waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="chunk")
+    pool = _pool(n_threads, os.getpid())
     try:
         for span in spans:
             waiting.append(pool.submit(work, span))
@@ -133,7 +135,17 @@ def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) 
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        wait([future for future in waiting if not future.cancel()])
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
+    """The threads of this process: what one has at hand, such as its buffers, serves the next file too.
+
+    Args:
+        process: its id; a forked child has none of its parent's threads.
+    """
+    return ThreadPoolExecutor(n_threads, thread_name_prefix=f"chunk-{process}")
 
 
 def _encode(writer: Writer, output: BoundOutput, tree: Columns, span: Span) -> tuple[Encoded, TableCounts]:

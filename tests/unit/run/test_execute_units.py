@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 import awkward as ak
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import uproot
 
@@ -16,6 +18,7 @@ from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.unit import FileDone, FileFailed, PreflightUnit, Reason, TransformUnit
 from servicex_server.run.execute import preflight_unit, transform_file, transform_unit
+from servicex_server.source.local import LocalSource
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.backends.memory import MemoryStore
 
@@ -355,3 +358,31 @@ def test_preflight_rejects_what_the_format_cannot_hold(policy: SourcePolicy, fol
         )
         is None
     )
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_columns_of_local_files_are_read_into_memory_that_is_there(
+    tmp_path: Path, policy: SourcePolicy, n_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[int] = []
+    read_into = LocalSource.read_into
+
+    def spy(source: LocalSource, wanted: Sequence[tuple[int, int]], buffer: memoryview) -> None:
+        fetched.append(sum(stop - start for start, stop in wanted))
+        read_into(source, wanted, buffer)
+
+    monkeypatch.setattr(LocalSource, "read_into", spy)
+    output = tmp_path / "rows.parquet"
+    summary = transform_file(
+        str(tmp_path / "data" / "good.root"),
+        codegen="uproot",
+        selection=select("x"),
+        result_format=ResultFormat.PARQUET,
+        output=output,
+        policy=policy,
+        chunk_bytes=8000,
+        n_threads=n_threads,
+    )
+    assert sum(fetched) > 0
+    assert summary.tally.seconds.read > 0
+    assert pq.read_table(output)["x"].to_pylist() == list(range(N_ENTRIES))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,3 +157,25 @@ def test_an_error_in_one_chunk_ends_the_table(path: Path, tmp_path: Path) -> Non
         output = func_adl(".Select(lambda e: e.met)", file)
         with pytest.raises(SourceCorrupt, match="met"):
             run(file, output, chunk_bytes=8 * N_EVENTS, n_threads=3)
+
+
+def test_the_next_table_is_made_by_the_same_threads(file: RootFile) -> None:
+    output = func_adl(".Select(lambda e: e.event)", file)
+    seen = [run(file, output, chunk_bytes=8 * N_EVENTS, n_threads=2)[0].threads for _ in range(4)]
+    assert len(set().union(*seen)) <= 2
+
+
+def test_other_threads_than_those_of_the_parent_work_in_a_forked_child(file: RootFile) -> None:
+    output = func_adl(".Select(lambda e: e.event)", file)
+    run(file, output, chunk_bytes=8 * N_EVENTS, n_threads=2)
+    process = multiprocessing.get_context("fork").Process(
+        target=run, args=(file, output), kwargs={"chunk_bytes": 8 * N_EVENTS, "n_threads": 2}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: they are idle
+        process.start()
+    process.join(60)
+    try:
+        assert process.exitcode == 0
+    finally:
+        process.kill()
