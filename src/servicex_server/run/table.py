@@ -6,11 +6,12 @@ bounded by the chunks in flight; only appending to the file happens in order.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -76,10 +77,13 @@ def write_table(
     writer.begin(output, evaluate_empty(output, tree))
     spans = list(_chunks(output, tree, span, chunk_bytes))
     total = TableCounts()
-    for encoded, counts in _in_order(lambda part: _encode(writer, output, tree, part), spans, n_threads):
-        total.add(counts)
-        with _Clock(total.seconds, "write"):
-            writer.write(encoded)
+    chunks = _in_order(lambda part: _encode(writer, output, tree, part), spans, n_threads)
+    # Closed before an error leaves: no chunk may be at work on a writer that is abandoned.
+    with contextlib.closing(chunks):
+        for encoded, counts in chunks:
+            total.add(counts)
+            with _Clock(total.seconds, "write"):
+                writer.write(encoded)
     return total
 
 
@@ -120,7 +124,7 @@ def _chunks(output: BoundOutput, tree: Columns, span: Span, chunk_bytes: int) ->
     )
 
 
-def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) -> Iterator[T]:
+def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) -> Generator[T]:
     """What the work gives for each span, in order; only few results wait at any time."""
     if n_threads == 1 or len(spans) == 1:
         yield from map(work, spans)

@@ -179,3 +179,35 @@ def test_other_threads_than_those_of_the_parent_work_in_a_forked_child(file: Roo
         assert process.exitcode == 0
     finally:
         process.kill()
+
+
+class Full(Rows):
+    """A writer whose disk is full, while other chunks are still being encoded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_begun = self.n_ended = 0
+        self.lock = threading.Lock()
+        self.has_failed = threading.Event()
+
+    def encode(self, rows: ak.Array) -> Encoded:
+        with self.lock:
+            self.n_begun += 1
+        if rows[0] != 0:
+            assert self.has_failed.wait(60)
+        with self.lock:
+            self.n_ended += 1
+        return super().encode(rows)
+
+    def write(self, encoded: Encoded) -> None:
+        self.has_failed.set()
+        raise OSError(28, "No space left on device")
+
+
+def test_no_chunk_is_worked_on_after_the_writer_failed(file: RootFile) -> None:
+    output = func_adl(".Select(lambda e: e.event)", file)
+    writer = Full()
+    tree = file.tree(output.tree)
+    with pytest.raises(OSError, match="No space"):
+        write_table(writer, output, tree, (0, tree.n_entries), chunk_bytes=8 * N_EVENTS, n_threads=2)
+    assert writer.n_begun == writer.n_ended < N_BASKETS
