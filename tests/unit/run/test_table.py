@@ -133,6 +133,35 @@ def test_weights_are_summed_before_and_after_the_selection(file: RootFile, path:
     assert after == pytest.approx(weights[tree.met > 10].sum())
 
 
+@pytest.mark.parametrize(
+    ("columns", "cut", "n_columns"),
+    [
+        (["genWeight"], None, 1),
+        (["genWeight"], "genWeight > 0", 1),
+        (["genWeight"], "met > 10", 2),
+        (["met", "genWeight"], "(genWeight > 0) & (met > 10)", 2),
+    ],
+)
+def test_weights_are_read_once(path: Path, columns: list[str], cut: str | None, n_columns: int) -> None:
+    entry = {"treename": "t", "expressions": columns, "cut": cut}
+    with RootFile(open_source(str(path), CALLERS_OWN)) as file:
+        (output,) = bind(parse("uproot-raw", json.dumps([entry])), file).outputs
+        writer, tally = run(file, output, chunk_bytes=8 * N_EVENTS)
+        assert file.bytes_decompressed == 4 * n_columns * N_BASKETS * N_EVENTS
+    after = ak.concatenate(writer.written)["genWeight"]
+    assert tally.weights["genWeight"][1] == pytest.approx(ak.to_numpy(after).astype(float).sum())
+
+
+def test_jagged_weights_have_no_one_sum(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "many.root") as made:
+        made.mktree("t", {"weight": "var * float32"}).extend({"weight": ak.Array([[1.0, 2.0], [], [3.0]])})
+    with RootFile(open_source(str(tmp_path / "many.root"), CALLERS_OWN)) as file:
+        _, tally = run(
+            file, func_adl(".Where(lambda e: e.weight.Count() > 0).Select(lambda e: e.weight)", file)
+        )
+    assert tally.weights == {}
+
+
 def test_elements_made_rows_have_no_sum_of_weights_but_are_counted(file: RootFile) -> None:
     output = func_adl(".SelectMany(lambda e: e.pt).Where(lambda p: p > 10)", file)
     _, tally = run(file, output)
