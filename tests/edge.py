@@ -48,8 +48,8 @@ CORRUPT = "the file [a, b] is <b>corrupt</b>"
 TALLY = Tally(
     bytes_decompressed=5000,
     seconds=StageSeconds(decompress=0.125),
-    cut_flow=(CutStep("all", 100), CutStep("any(Muon_pt > 20)", 10)),
-    sums_of_weights=(WeightSum("genWeight", 99.5, math.nan),),
+    cut_flow=(CutStep("all", 100, "Events"), CutStep("any(Muon_pt > 20)", 10, "Events")),
+    sums_of_weights=(WeightSum("genWeight", 99.5, math.nan, "Events"),),
 )
 
 Outcome = Callable[[Unit], Report]

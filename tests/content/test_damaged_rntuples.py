@@ -70,6 +70,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
         "jet": ak.unflatten(ak.zip({"pt": numbers / 2, "n": numbers}), counts),
         "cov": ak.to_regular(np.ones((N_ENTRIES, 3))),
         "text": ["one", "two"] * (N_ENTRIES // 2),
+        "maybe": [[1.0, None], [2.0]] * (N_ENTRIES // 2),
     }
     with uproot.recreate(path, compression=None) as file:
         file.mkrntuple("Events", rows)
@@ -260,3 +261,28 @@ def test_sizes_that_would_fill_the_memory_are_a_trap(toy: Toy, tmp_path: Path) -
         assert tree.n_entries == huge
         with pytest.raises(SourceCorrupt, match="'Events': pages claim to hold 17179869176 bytes"):
             tree.read(["x"], 0, huge)
+
+
+@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 1000), marks=pytest.mark.long)])
+def test_lists_that_uproot_reads_do_not_lead_out_of_their_content(
+    toy: Toy, tmp_path: Path, seeds: range
+) -> None:
+    path = tmp_path / "damaged.root"
+    kinds: Counter[str] = Counter()
+    for seed in seeds:
+        chance = random.Random(seed)
+        value = chance.choice([-1, 0, 1, 2**31, 2**62, -(2**63), chance.randrange(1000)])
+        path.write_bytes(change_offsets(toy, "maybe", chance.randrange(N_ENTRIES), value))
+        with RootFile(open_source(str(path), CALLERS_OWN)) as file:
+            tree = file.tree("Events")
+            assert not tree.is_fast("maybe")
+            try:
+                array = tree.read(["maybe"], 0, N_ENTRIES)["maybe"]
+            except SourceCorrupt as error:
+                kinds["SourceCorrupt"] += 1
+                assert "field 'maybe' of tree 'Events'" in error.message
+            else:
+                kinds["numbers"] += 1
+                assert len(ak.flatten(array)) <= 2 * N_ENTRIES
+                ak.to_list(array)
+    assert kinds["SourceCorrupt"] > len(seeds) // 3

@@ -82,6 +82,9 @@ SAME_ROWS: list[dict[str, Any]] = [
     {"expressions": ["firsts(pt)", "pad_none(pt, 2)", "is_none(firsts(pt))"], "cut": "n < 3"},
     {"expressions": ["flatten(pt, axis=None)[:4]", "met"], "cut": "n < 3", "use_standard_awkward_axis": True},
     {"expressions": ["met"], "cut": "met > 100"},
+    # what has one row is repeated for all rows
+    {"expressions": ["met - met[:1]", "where(n > 1, met, 0 * met[:1])"], "cut": "n > 1"},
+    {"expressions": ["met - met[::-1]", "pt * met[1:2]"], "cut": "n < 3"},
 ]
 
 

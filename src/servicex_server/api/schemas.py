@@ -196,8 +196,9 @@ class FileOutcome(BaseModel):
 
 
 class CutRows(BaseModel):
-    """Rows that pass one cut and all before it."""
+    """Rows that pass one cut and all before it, in the making of one table."""
 
+    table: str
     cut: str
     rows: int
 
@@ -205,6 +206,8 @@ class CutRows(BaseModel):
 class WeightSums(BaseModel):
     """Sums of a branch of weights; null for what is no finite number."""
 
+    table: str
+    branch: str
     before: float | None
     after: float | None
 
@@ -217,9 +220,9 @@ class Counted(BaseModel):
         serialization_alias="seconds-by-stage", description="Threads are added up."
     )
     cut_flow: list[CutRows] = Field(serialization_alias="cut-flow")
-    sums_of_weights: dict[str, WeightSums] = Field(
+    sums_of_weights: list[WeightSums] = Field(
         serialization_alias="sums-of-weights",
-        description="By branch: over all rows read, and over those that pass the selection.",
+        description="Of each table and branch: over all rows read, and over those that pass the selection.",
     )
 
 

@@ -46,6 +46,7 @@ from servicex_server.plan.plan import (
     columns_in,
 )
 from servicex_server.plan.schema import FileSchema, TreeSchema
+from servicex_server.plan.selection import follow_each_other
 from servicex_server.plan.tree import find_tree, unknown_tree
 from servicex_server.plan.typed import FULL, Builder, Item, Typed
 from servicex_server.plan.types import (
@@ -438,11 +439,13 @@ class _TreeBinder:
         schema = {name: without_names(column) for name, column in schema.items()}
         value = optimize(value, self._build)
         nodes = in_order(value.expr)
+        row_conditions = self._row_conditions(nodes)
         return BoundOutput(
             tree=self._tree.name,
             output_tree=output_tree,
             columns=columns_in(nodes),
-            row_conditions=self._row_conditions(nodes),
+            row_conditions=row_conditions,
+            is_selection_known=follow_each_other(row_conditions),
             expression=value.expr,
             schema=schema,
             is_chunkable=isinstance(rows, List) and all(map(self._is_rowwise, nodes)),

@@ -137,6 +137,8 @@ class BoundOutput:
         is_chunkable: whether parts of the tree may be evaluated one by one and their results concatenated.
         treename_column: name of an additional column holding `output_tree`, in outputs that keep all
             trees in one table (Parquet); None for no such column.
+        is_selection_known: whether each row condition speaks of the rows that passed the one before, so
+            that they tell together which rows of the tree pass.
     """
 
     tree: str
@@ -147,6 +149,7 @@ class BoundOutput:
     schema: Mapping[str, Type]
     is_chunkable: bool = True
     treename_column: str | None = None
+    is_selection_known: bool = True
 
     @property
     def is_unnamed(self) -> bool:

@@ -49,6 +49,17 @@ def find_uses(root: Expr, row_conditions: Collection[Expr]) -> tuple[ColumnUse, 
     return tuple(uses)
 
 
+def follow_each_other(row_conditions: Sequence[Expr]) -> bool:
+    """Whether each condition is made of rows that passed the one before, and the first of all rows."""
+    makers: list[set[Expr]] = [
+        {node.predicate for node in in_order(condition) if isinstance(node, Mask)} & set(row_conditions)
+        for condition in row_conditions
+    ]
+    return not any(makers[:1]) and all(
+        before in used for before, used in zip(row_conditions, makers[1:], strict=False)
+    )
+
+
 def order_of_evaluation(root: Expr, uses: Iterable[ColumnUse]) -> list[Expr]:
     """The nodes to compute, each after those that it needs; a column's use needs only its conditions."""
     leaves = {use.node: use.conditions for use in uses}

@@ -55,7 +55,7 @@ from servicex_server.run.write.open import new_result
 from servicex_server.source.open import open_source
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
-from servicex_server.source.timed import TimedSource
+from servicex_server.source.timed import timed
 from servicex_server.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ def transform_file(
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
                 )
-            source = TimedSource(open_source(replica, policy, limits))
+            source = timed(open_source(replica, policy, limits))
             with RootFile(source) as file:
                 counts, missing_trees = _transform(
                     file,

@@ -6,10 +6,13 @@ bounded by the chunks in flight; only appending to the file happens in order.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,6 +24,7 @@ from servicex_server.model.tally import CutStep, StageSeconds, Tally, WeightSum
 from servicex_server.plan.ir import Expr
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.plan.show import show
+from servicex_server.plan.types import Number
 from servicex_server.plan.weight import weight_columns
 from servicex_server.run.filter import empty_rows, evaluate, evaluate_lazily
 from servicex_server.run.filter.evaluate import Kept
@@ -74,10 +78,14 @@ def write_table(
     writer.begin(output, evaluate_empty(output, tree))
     spans = list(_chunks(output, tree, span, chunk_bytes))
     total = TableCounts()
-    for encoded, counts in _in_order(lambda part: _encode(writer, output, tree, part), spans, n_threads):
-        total.add(counts)
-        with _Clock(total.seconds, "write"):
-            writer.write(encoded)
+    weights = _find_weights(output, tree)
+    chunks = _in_order(lambda part: _encode(writer, output, tree, part, weights), spans, n_threads)
+    # Closed before an error leaves: no chunk may be at work on a writer that is abandoned.
+    with contextlib.closing(chunks):
+        for encoded, counts in chunks:
+            total.add(counts)
+            with _Clock(total.seconds, "write"):
+                writer.write(encoded)
     return total
 
 
@@ -118,13 +126,13 @@ def _chunks(output: BoundOutput, tree: Columns, span: Span, chunk_bytes: int) ->
     )
 
 
-def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) -> Iterator[T]:
+def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) -> Generator[T]:
     """What the work gives for each span, in order; only few results wait at any time."""
     if n_threads == 1 or len(spans) == 1:
         yield from map(work, spans)
         return
     waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="chunk")
+    pool = _pool(n_threads, os.getpid())
     try:
         for span in spans:
             waiting.append(pool.submit(work, span))
@@ -133,28 +141,68 @@ def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) 
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        wait([future for future in waiting if not future.cancel()])
 
 
-def _encode(writer: Writer, output: BoundOutput, tree: Columns, span: Span) -> tuple[Encoded, TableCounts]:
+@functools.lru_cache(maxsize=1)
+def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
+    """The threads of this process: what one has at hand, such as its buffers, serves the next file too.
+
+    Args:
+        process: its id; a forked child has none of its parent's threads.
+    """
+    return ThreadPoolExecutor(n_threads, thread_name_prefix=f"chunk-{process}")
+
+
+def _find_weights(output: BoundOutput, tree: Columns) -> frozenset[str]:
+    """Columns with the weight of each event, if their sum after the selection can be told."""
+    if not output.is_selection_known:
+        return frozenset()
+    return frozenset(
+        name for name in weight_columns(output.columns) if isinstance(tree.type_of(name), Number)
+    )
+
+
+def _encode(
+    writer: Writer, output: BoundOutput, tree: Columns, span: Span, weights: frozenset[str]
+) -> tuple[Encoded, TableCounts]:
     """The rows of one chunk, ready to be written."""
     start, stop = span
     counts = TableCounts(n_in=stop - start)
-
-    def load(names: Sequence[str], kept: Kept | None) -> Mapping[str, ak.Array]:
-        with _Clock(counts.seconds, "load"):
-            return tree.read(names, start, stop, kept)
-
+    columns = _ChunkColumns(tree, span, weights, counts.seconds)
     with _Clock(counts.seconds, "filter"):
-        evaluation = evaluate_lazily(output, load)
+        evaluation = evaluate_lazily(output, columns.load)
     counts.seconds["filter"] -= counts.seconds["load"]
     counts.n_passed.update(evaluation.n_passed)
     counts.n_out = len(evaluation.rows)
-    if evaluation.is_selection_known:
-        for name in weight_columns(output.columns):
-            _sum_weights(counts, name, load((name,), None)[name], evaluation.kept)
+    for name, values in columns.whole.items():
+        _sum_weights(counts, name, values, evaluation.kept)
     with _Clock(counts.seconds, "encode"):
         return writer.encode(evaluation.rows), counts
+
+
+class _ChunkColumns:
+    """The columns of one chunk. Weights are read once and whole, as all of them are added up."""
+
+    def __init__(self, tree: Columns, span: Span, weights: frozenset[str], seconds: Counter[str]) -> None:
+        self.whole: dict[str, ak.Array] = {}
+        self._tree = tree
+        self._span = span
+        self._weights = weights
+        self._seconds = seconds
+
+    def load(self, names: Sequence[str], kept: Kept | None) -> Mapping[str, ak.Array]:
+        with _Clock(self._seconds, "load"):
+            if kept is None:
+                arrays = self._tree.read(names, *self._span)
+                self.whole.update((name, arrays[name]) for name in names if name in self._weights)
+                return arrays
+            weights = [name for name in names if name in self._weights]
+            missing = [name for name in weights if name not in self.whole]
+            self.whole.update(self._tree.read(missing, *self._span))
+            others = [name for name in names if name not in self._weights]
+            arrays = self._tree.read(others, *self._span, kept)
+            return arrays | {name: self.whole[name][kept] for name in weights}
 
 
 def _sum_weights(counts: TableCounts, name: str, weights: ak.Array, kept: Kept | None) -> None:
@@ -176,16 +224,16 @@ def tally_of(
         seconds_waiting: for bytes of the file; the rest of loading is decompression.
     """
     cut_flow: list[CutStep] = []
-    weights: dict[tuple[str, str], WeightSum] = {}
+    weights: list[WeightSum] = []
     seconds: Counter[str] = Counter()
-    for output, part in counts:
+    tables = _name_tables([output.tree for output, _ in counts])
+    for table, (output, part) in zip(tables, counts, strict=True):
         seconds.update(part.seconds)
         cut_flow += [
-            CutStep(show(condition, output.row_conditions), part.n_passed[condition])
+            CutStep(show(condition, output.row_conditions), part.n_passed[condition], table)
             for condition in output.row_conditions
         ]
-        for branch, (before, after) in part.weights.items():
-            weights.setdefault((output.tree, branch), WeightSum(branch, before, after))
+        weights += [WeightSum(branch, *sums, table) for branch, sums in part.weights.items()]
     stages = StageSeconds(
         read=seconds_waiting,
         decompress=max(0.0, seconds["load"] - seconds_waiting),
@@ -193,7 +241,21 @@ def tally_of(
         encode=seconds["encode"],
         write=seconds["write"],
     )
-    return Tally(bytes_decompressed, stages, tuple(cut_flow), tuple(weights.values()))
+    return Tally(bytes_decompressed, stages, tuple(cut_flow), tuple(weights))
+
+
+def _name_tables(trees: Sequence[str]) -> list[str]:
+    """What tells the tables of a file apart: the tree, and a number where several are made of one.
+
+    >>> _name_tables(["Events", "Runs", "Events"])
+    ['Events #1', 'Runs', 'Events #2']
+    """
+    totals, seen = Counter(trees), Counter[str]()
+    names = []
+    for tree in trees:
+        seen[tree] += 1
+        names.append(tree if totals[tree] == 1 else f"{tree} #{seen[tree]}")
+    return names
 
 
 class _Clock:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from servicex_server.source.protocol import ByteSource
+from servicex_server.source.protocol import BufferSource, ByteSource
 
 
 class TimedSource:
@@ -26,12 +27,34 @@ class TimedSource:
         return self._source.bytes_read
 
     def read_ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        with self._waiting():
+            return self._source.read_ranges(wanted)
+
+    def close(self) -> None:
+        self._source.close()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
         started = time.perf_counter()
         try:
-            return self._source.read_ranges(wanted)
+            yield
         finally:
             with self._lock:
                 self.seconds_waiting += time.perf_counter() - started
 
-    def close(self) -> None:
-        self._source.close()
+
+class _TimedBufferSource(TimedSource):
+    """Also reads into memory that is there already, as the source behind it can."""
+
+    def __init__(self, source: ByteSource, buffers: BufferSource) -> None:
+        super().__init__(source)
+        self._buffers = buffers
+
+    def read_into(self, wanted: Sequence[tuple[int, int]], buffer: memoryview) -> None:
+        with self._waiting():
+            self._buffers.read_into(wanted, buffer)
+
+
+def timed(source: ByteSource) -> TimedSource:
+    """The source with a clock: a `BufferSource` if the source is one."""
+    return _TimedBufferSource(source, source) if isinstance(source, BufferSource) else TimedSource(source)

@@ -228,8 +228,13 @@ async def test_progress_for_old_clients(edge: Edge) -> None:
         assert detailed.keys() - progress.keys() == added
         assert [step["rows"] for step in detailed["cut-flow"]] == [100, 10]
         (good,) = [file for file in detailed["details"] if file["transform_status"] == "success"]
-        assert good["cut-flow"] == [{"cut": "all", "rows": 100}, {"cut": "any(Muon_pt > 20)", "rows": 10}]
-        assert good["sums-of-weights"] == {"genWeight": {"before": 99.5, "after": None}}
+        assert good["cut-flow"] == [
+            {"table": "Events", "cut": "all", "rows": 100},
+            {"table": "Events", "cut": "any(Muon_pt > 20)", "rows": 10},
+        ]
+        assert good["sums-of-weights"] == [
+            {"table": "Events", "branch": "genWeight", "before": 99.5, "after": None}
+        ]
         assert good["bytes-decompressed"] == 5000
         assert good["seconds-by-stage"]["decompress"] == 0.125
     results = (await edge.http().get(f"{url}/results")).json()["results"]

@@ -418,15 +418,18 @@ def test_details_add_the_outcomes_and_what_was_counted() -> None:
     tally = Tally(
         bytes_decompressed=7,
         seconds=StageSeconds(read=0.5, write=0.25),
-        cut_flow=(CutStep("all", 10), CutStep("x[0] > 1", 4)),
-        sums_of_weights=(WeightSum("genWeight", 10.5, math.nan),),
+        cut_flow=(CutStep("all", 10, "Events"), CutStep("x[0] > 1", 4, "Events")),
+        sums_of_weights=(WeightSum("genWeight", 10.5, math.nan, "Events"),),
     )
     answer = wire(DetailedProgress.from_results(progress, [replace(RESULT, tally=tally), FAILURE]))
     counted = {
         "bytes-decompressed": 7,
         "seconds-by-stage": {"read": 0.5, "decompress": 0.0, "filter": 0.0, "encode": 0.0, "write": 0.25},
-        "cut-flow": [{"cut": "all", "rows": 10}, {"cut": "x[0] > 1", "rows": 4}],
-        "sums-of-weights": {"genWeight": {"before": 10.5, "after": None}},
+        "cut-flow": [
+            {"table": "Events", "cut": "all", "rows": 10},
+            {"table": "Events", "cut": "x[0] > 1", "rows": 4},
+        ],
+        "sums-of-weights": [{"table": "Events", "branch": "genWeight", "before": 10.5, "after": None}],
     }
     details = answer.pop("details")
     assert answer == wire(progress) | counted

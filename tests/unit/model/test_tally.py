@@ -29,9 +29,11 @@ TALLIES = st.builds(
     Tally,
     COUNTS,
     st.builds(StageSeconds, SECONDS, SECONDS, SECONDS, SECONDS, SECONDS),
-    st.lists(st.builds(CutStep, NAMES, COUNTS), max_size=5).map(tuple),
+    st.lists(st.builds(CutStep, NAMES, COUNTS, NAMES), max_size=5).map(tuple),
     st.lists(
-        st.builds(WeightSum, NAMES, SECONDS, SECONDS), max_size=3, unique_by=lambda entry: entry.branch
+        st.builds(WeightSum, NAMES, SECONDS, SECONDS, NAMES),
+        max_size=3,
+        unique_by=lambda entry: (entry.branch, entry.table),
     ).map(tuple),
 )
 
@@ -57,7 +59,7 @@ def test_documents_are_bounded_and_hold_nothing_odd() -> None:
     assert len(step["cut"]) == MAX_CHARACTERS
     assert step["cut"].startswith("a�b?x")
     assert step["rows"] == 2**63 - 1
-    assert document["sums_of_weights"] == {"w": {"before": None, "after": None}}
+    assert document["sums_of_weights"] == [{"table": "", "branch": "w", "before": None, "after": None}]
     assert math.isnan(from_document(to_document(tally)).sums_of_weights[0].before)
 
 
@@ -82,3 +84,14 @@ def test_cuts_of_the_same_text_stay_apart_and_in_order() -> None:
         CutStep("y", 1),
     )
     assert add_up([]) == NO_TALLY
+
+
+def test_tables_are_told_apart() -> None:
+    tally = Tally(
+        cut_flow=(CutStep("x > 1", 5, "Events"), CutStep("x > 1", 4, "Runs")),
+        sums_of_weights=(WeightSum("w", 2.0, 1.0, "Events"), WeightSum("w", 4.0, 3.0, "Runs")),
+    )
+    assert from_document(to_document(tally)) == tally
+    total = add_up([tally, tally])
+    assert [(step.table, step.n_rows) for step in total.cut_flow] == [("Events", 10), ("Runs", 8)]
+    assert [(entry.table, entry.after) for entry in total.sums_of_weights] == [("Events", 2.0), ("Runs", 6.0)]

@@ -9,11 +9,11 @@ import pytest
 import qastle
 
 from servicex_server.plan.bind import bind
-from servicex_server.plan.ir import Column
+from servicex_server.plan.ir import Apply, Column, Literal, Mask
 from servicex_server.plan.parse import parse
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.plan.schema import MemoryFile, MemoryTree
-from servicex_server.plan.selection import find_uses
+from servicex_server.plan.selection import find_uses, follow_each_other
 from servicex_server.plan.types import Bool, List, Number
 
 F4, I4 = Number("float32"), Number("int32")
@@ -98,3 +98,21 @@ def test_conditions_are_told_in_order() -> None:
 def test_conditions_on_what_became_rows_later_are_none_of_the_trees() -> None:
     output = func_adl(".SelectMany(lambda e: e.pt).Where(lambda p: p > 1)")
     assert output.row_conditions == ()
+
+
+def test_conditions_that_follow_each_other_tell_the_selection() -> None:
+    output = func_adl(".Where(lambda e: e.met > 1).Where(lambda e: e.n > 2).Where(lambda e: e.good)")
+    assert len(output.row_conditions) == 3
+    assert follow_each_other(output.row_conditions)
+    assert output.is_selection_known
+    assert follow_each_other(())
+
+
+def test_conditions_that_only_stand_side_by_side_do_not() -> None:
+    # As many rows may pass the one as the other speaks of, in some chunk.
+    one = Apply("greater", (Column("met"), Literal(1)))
+    other = Apply("greater", (Column("n"), Literal(2)))
+    assert not follow_each_other((one, other))
+    after_one = Apply("greater", (Mask(Column("n"), one), Literal(2)))
+    assert follow_each_other((one, after_one))
+    assert not follow_each_other((after_one, one))

@@ -42,8 +42,8 @@ PLAIN[Tally] = st.builds(
     Tally,
     PLAIN[int],
     st.builds(StageSeconds, *[PLAIN[float]] * 5),
-    st.lists(st.builds(CutStep, PLAIN[str], PLAIN[int]), max_size=3).map(tuple),
-    st.lists(st.builds(WeightSum, PLAIN[str], PLAIN[float], PLAIN[float]), max_size=3).map(tuple),
+    st.lists(st.builds(CutStep, PLAIN[str], PLAIN[int], PLAIN[str]), max_size=3).map(tuple),
+    st.lists(st.builds(WeightSum, PLAIN[str], PLAIN[float], PLAIN[float], PLAIN[str]), max_size=3).map(tuple),
 )
 PLAIN[Failure] = st.builds(Failure, st.sampled_from(Reason), PLAIN[str])
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 import awkward as ak
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import uproot
 
 from servicex_server.errors import SourceCorrupt, SourceMissing, SourceRefused, SourceUnavailable
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.tally import WeightSum
 from servicex_server.model.unit import FileDone, FileFailed, PreflightUnit, Reason, TransformUnit
 from servicex_server.run.execute import preflight_unit, transform_file, transform_unit
+from servicex_server.source.local import LocalSource
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.backends.memory import MemoryStore
 
@@ -354,4 +358,62 @@ def test_preflight_rejects_what_the_format_cannot_hold(policy: SourcePolicy, fol
             result_format=ResultFormat.ROOT_FILE,
         )
         is None
+    )
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_columns_of_local_files_are_read_into_memory_that_is_there(
+    tmp_path: Path, policy: SourcePolicy, n_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[int] = []
+    read_into = LocalSource.read_into
+
+    def spy(source: LocalSource, wanted: Sequence[tuple[int, int]], buffer: memoryview) -> None:
+        fetched.append(sum(stop - start for start, stop in wanted))
+        read_into(source, wanted, buffer)
+
+    monkeypatch.setattr(LocalSource, "read_into", spy)
+    output = tmp_path / "rows.parquet"
+    summary = transform_file(
+        str(tmp_path / "data" / "good.root"),
+        codegen="uproot",
+        selection=select("x"),
+        result_format=ResultFormat.PARQUET,
+        output=output,
+        policy=policy,
+        chunk_bytes=8000,
+        n_threads=n_threads,
+    )
+    assert sum(fetched) > 0
+    assert summary.tally.seconds.read > 0
+    assert pq.read_table(output)["x"].to_pylist() == list(range(N_ENTRIES))
+
+
+def test_what_is_counted_is_told_of_each_table(tmp_path: Path, policy: SourcePolicy) -> None:
+    path = tmp_path / "data" / "weighted.root"
+    with uproot.recreate(path) as file:
+        for name, scale in (("Events", 1.0), ("Runs", 10.0)):
+            file.mktree(name, {"x": "i4", "genWeight": "f8"})
+            file[name].extend({"x": np.arange(4, dtype="i4"), "genWeight": scale * np.ones(4)})
+    both = {"expressions": ["genWeight"], "cut": "x > 0"}
+    summary = transform_file(
+        str(path),
+        codegen="uproot-raw",
+        selection=raw(
+            {"treename": {"Events": "a", "Runs": "b"}, **both},
+            {"treename": {"Events": "c"}, "expressions": ["genWeight"], "cut": "x > 2"},
+        ),
+        result_format=ResultFormat.ROOT_FILE,
+        output=tmp_path / "rows.root",
+        policy=policy,
+    )
+    assert [(step.table, step.text, step.n_rows) for step in summary.tally.cut_flow] == [
+        ("Events #1", "x > 0", 3),
+        ("Runs", "x > 0", 3),
+        ("Events #2", "x > 2", 1),
+    ]
+    assert summary.tally.sums_of_weights == (
+        WeightSum("genWeight", 4.0, 3.0, "Events #1"),
+        WeightSum("genWeight", 40.0, 30.0, "Runs"),
+        WeightSum("genWeight", 4.0, 1.0, "Events #2"),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,35 @@ def test_weights_are_summed_before_and_after_the_selection(file: RootFile, path:
     assert after == pytest.approx(weights[tree.met > 10].sum())
 
 
+@pytest.mark.parametrize(
+    ("columns", "cut", "n_columns"),
+    [
+        (["genWeight"], None, 1),
+        (["genWeight"], "genWeight > 0", 1),
+        (["genWeight"], "met > 10", 2),
+        (["met", "genWeight"], "(genWeight > 0) & (met > 10)", 2),
+    ],
+)
+def test_weights_are_read_once(path: Path, columns: list[str], cut: str | None, n_columns: int) -> None:
+    entry = {"treename": "t", "expressions": columns, "cut": cut}
+    with RootFile(open_source(str(path), CALLERS_OWN)) as file:
+        (output,) = bind(parse("uproot-raw", json.dumps([entry])), file).outputs
+        writer, tally = run(file, output, chunk_bytes=8 * N_EVENTS)
+        assert file.bytes_decompressed == 4 * n_columns * N_BASKETS * N_EVENTS
+    after = ak.concatenate(writer.written)["genWeight"]
+    assert tally.weights["genWeight"][1] == pytest.approx(ak.to_numpy(after).astype(float).sum())
+
+
+def test_jagged_weights_have_no_one_sum(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "many.root") as made:
+        made.mktree("t", {"weight": "var * float32"}).extend({"weight": ak.Array([[1.0, 2.0], [], [3.0]])})
+    with RootFile(open_source(str(tmp_path / "many.root"), CALLERS_OWN)) as file:
+        _, tally = run(
+            file, func_adl(".Where(lambda e: e.weight.Count() > 0).Select(lambda e: e.weight)", file)
+        )
+    assert tally.weights == {}
+
+
 def test_elements_made_rows_have_no_sum_of_weights_but_are_counted(file: RootFile) -> None:
     output = func_adl(".SelectMany(lambda e: e.pt).Where(lambda p: p > 10)", file)
     _, tally = run(file, output)
@@ -155,3 +186,57 @@ def test_an_error_in_one_chunk_ends_the_table(path: Path, tmp_path: Path) -> Non
         output = func_adl(".Select(lambda e: e.met)", file)
         with pytest.raises(SourceCorrupt, match="met"):
             run(file, output, chunk_bytes=8 * N_EVENTS, n_threads=3)
+
+
+def test_the_next_table_is_made_by_the_same_threads(file: RootFile) -> None:
+    output = func_adl(".Select(lambda e: e.event)", file)
+    seen = [run(file, output, chunk_bytes=8 * N_EVENTS, n_threads=2)[0].threads for _ in range(4)]
+    assert len(set().union(*seen)) <= 2
+
+
+def test_other_threads_than_those_of_the_parent_work_in_a_forked_child(file: RootFile) -> None:
+    output = func_adl(".Select(lambda e: e.event)", file)
+    run(file, output, chunk_bytes=8 * N_EVENTS, n_threads=2)
+    process = multiprocessing.get_context("fork").Process(
+        target=run, args=(file, output), kwargs={"chunk_bytes": 8 * N_EVENTS, "n_threads": 2}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: they are idle
+        process.start()
+    process.join(60)
+    try:
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+
+
+class Full(Rows):
+    """A writer whose disk is full, while other chunks are still being encoded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_begun = self.n_ended = 0
+        self.lock = threading.Lock()
+        self.has_failed = threading.Event()
+
+    def encode(self, rows: ak.Array) -> Encoded:
+        with self.lock:
+            self.n_begun += 1
+        if rows[0] != 0:
+            assert self.has_failed.wait(60)
+        with self.lock:
+            self.n_ended += 1
+        return super().encode(rows)
+
+    def write(self, encoded: Encoded) -> None:
+        self.has_failed.set()
+        raise OSError(28, "No space left on device")
+
+
+def test_no_chunk_is_worked_on_after_the_writer_failed(file: RootFile) -> None:
+    output = func_adl(".Select(lambda e: e.event)", file)
+    writer = Full()
+    tree = file.tree(output.tree)
+    with pytest.raises(OSError, match="No space"):
+        write_table(writer, output, tree, (0, tree.n_entries), chunk_bytes=8 * N_EVENTS, n_threads=2)
+    assert writer.n_begun == writer.n_ended < N_BASKETS

@@ -158,6 +158,7 @@ async def test_files_show_their_cut_flow_and_times(edge: Edge) -> None:
     assert text.count("<details>") == 1, "a failed file has none"
     for shown in (
         "any(Muon_pt &gt; 20)",
+        "<code>Events</code>",
         "genWeight",
         "99.5",
         "nan",

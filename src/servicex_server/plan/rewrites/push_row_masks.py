@@ -11,6 +11,7 @@ from servicex_server.plan.ir import (
     Broadcast,
     Call,
     Choice,
+    Column,
     Expr,
     Field,
     Index,
@@ -43,13 +44,14 @@ def push_row_masks(value: Typed, build: Builder) -> Typed:
     `2 * Muon_pt` cut by `MET_pt > 30` becomes `2 * (Muon_pt cut by MET_pt > 30)`.
     """
     renewed: dict[Expr, Expr] = {}
+    rows = _RowSets(build)
     for node in in_order(value.expr):
         changed = {part: renewed[part] for part in children(node) if renewed[part] is not part}
         new = build.renew(node, changed).expr if changed else node
         condition = build.row_condition(new)
         if isinstance(new, Mask) and condition is not None:
             known = frozenset(in_order(condition))
-            new = _Push(build, condition, known, new.origin).into(new.source)
+            new = _Push(build, rows, condition, known, new.origin).into(new.source)
         renewed[node] = new
     return build.of(renewed[value.expr])
 
@@ -58,9 +60,15 @@ class _Push:
     """Cuts rows by one condition, as far inside of an expression as possible."""
 
     def __init__(
-        self, build: Builder, condition: Expr, known: Collection[Expr], origin: Origin | None
+        self,
+        build: Builder,
+        rows: _RowSets,
+        condition: Expr,
+        known: Collection[Expr],
+        origin: Origin | None,
     ) -> None:
         self._build = build
+        self._rows = rows
         self._condition = condition
         self._known = known
         self._origin = origin
@@ -78,16 +86,53 @@ class _Push:
 
     def _inner(self, node: Expr) -> tuple[Expr, ...]:
         """Parts of the node to cut in its place; none where the node itself must be cut."""
-        if node in self._known or not self._is_rowwise(node):
+        if node in self._known or not self._rows.is_rowwise(node):
             return ()
+        parts = self._rows.parts(node)
+        # awkward repeats a part of one row for all rows of another: it has no rows to cut.
+        wanted = self._rows.of(self._condition)
+        return parts if all(self._rows.of(part) == wanted for part in parts) else ()
+
+
+class _RowSets:
+    """Tells which nodes are bound to have the same rows."""
+
+    def __init__(self, build: Builder) -> None:
+        self._build = build
+        self._found: dict[Expr, Expr | None] = {}
+
+    def of(self, root: Expr) -> Expr | None:
+        """What stands for the rows of a node; equal for nodes with the same rows.
+
+        None for all rows of the tree, a condition for those that pass it, else a node that makes rows.
+        """
+        if root not in self._found:
+            for node in in_order(root):
+                if node not in self._found:
+                    self._found[node] = self._find(node)
+        return self._found[root]
+
+    def _find(self, node: Expr) -> Expr | None:
+        if isinstance(node, Column):
+            return None
+        sets = {self._found[part] for part in self.parts(node)}
+        if len(sets) != 1:
+            return node
+        condition = self._build.row_condition(node)
+        if condition is not None:
+            return condition
+        return sets.pop() if self.is_rowwise(node) else node
+
+    def parts(self, node: Expr) -> tuple[Expr, ...]:
+        """The parts of a node that have rows."""
         return tuple(part for part in dict.fromkeys(children(node)) if self._has_rows(part))
 
     def _has_rows(self, node: Expr) -> bool:
         operand = self._build.of(node).operand
         return not isinstance(operand, Weak) and isinstance(operand, List)
 
-    def _is_rowwise(self, node: Expr) -> bool:
-        """Whether each row of the node is computed from the same row of its parts."""
+    def is_rowwise(self, node: Expr) -> bool:
+        """Whether each row of the node is computed from the same row of its parts, if these have the same."""
         match node:
             case Apply() | Choice() | Field() | Zip() | Align() | Broadcast():
                 return True

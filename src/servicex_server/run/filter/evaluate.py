@@ -33,14 +33,13 @@ class Evaluation:
     Attributes:
         rows: records with the output columns as fields, or a bare array without field names.
         n_passed: for each of the output's row conditions, how many rows passed it and those before.
-        kept: which of the rows passed all of them; None for all.
-        is_selection_known: whether the conditions follow each other, so that `kept` can be told.
+        kept: which of the rows passed all of them; None for all, or where `is_selection_known` of the
+            output does not hold.
     """
 
     rows: ak.Array
     n_passed: Mapping[Expr, int]
     kept: Kept | None
-    is_selection_known: bool
 
 
 def evaluate(output: BoundOutput, columns: Mapping[str, ak.Array], *, max_bytes: int = MAX_BYTES) -> ak.Array:
@@ -99,13 +98,9 @@ class _Evaluator:
                 self._settle(node)
             self._forget(node)
         rows = as_rows(self._values[self._output.expression], self._output)
-        passed = {node: np.asarray(self._values[node], np.bool_) for node in self._output.row_conditions}
-        n_passed = {node: int(np.count_nonzero(values)) for node, values in passed.items()}
-        lengths = [len(values) for values in passed.values()]
-        follows = lengths[1:] == list(n_passed.values())[:-1]
-        return Evaluation(
-            rows, n_passed, self._kept(self._output.row_conditions) if follows else None, follows
-        )
+        conditions = self._output.row_conditions
+        n_passed = {node: int(np.count_nonzero(self._values[node])) for node in conditions}
+        return Evaluation(rows, n_passed, self._kept(conditions) if self._output.is_selection_known else None)
 
     def _settle(self, node: Expr) -> None:
         conditions = self._leaves.get(node)

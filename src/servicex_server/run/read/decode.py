@@ -196,7 +196,11 @@ class Chunk:
             _copy(content[filled : filled + len(values)], values, None)
             counts[part.row : part.row + part.n_rows] = items
             filled += len(values)
-        return self._shared(offsets_of(counts)), content[:filled]
+        # Room was made for all entries of these baskets; those that are kept may be few.
+        filled_part = content[:filled]
+        return self._shared(offsets_of(counts)), filled_part.copy() if 2 * filled < len(
+            content
+        ) else filled_part
 
     def _shared(self, offsets: Integers) -> ak.index.Index64:
         """The same object for equal offsets.

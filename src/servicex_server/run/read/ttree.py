@@ -15,6 +15,7 @@ from servicex_server.errors import ResourceExhausted, SourceRefused, SourceUnava
 from servicex_server.plan import types
 from servicex_server.run.read.branch import FastBranch, fast_branch
 from servicex_server.run.read.bytes import ByteRange, RangeSource
+from servicex_server.run.read.checked import checked
 from servicex_server.run.read.decode import Chunk
 from servicex_server.run.read.decompress import UnknownCodec
 from servicex_server.run.read.faults import reading
@@ -147,15 +148,7 @@ class TTreeColumns:
     def _read_branch(self, name: str, branch: Any, start: int, stop: int) -> ak.Array:
         with reading(self._location, self._place(name)):
             array = branch.array(entry_start=start, entry_stop=stop, library="ak", array_cache=None)
-            if len(array) != stop - start:
-                message = f"it has {len(array)} entries where {stop - start} are due"
-                raise ValueError(message)
-            # uproot takes the offsets of lists as they are; wrong ones would lead out of the array later.
-            fault = ak.validity_error(array)
-            if fault:
-                message = f"its lists make no sense: {fault}"
-                raise ValueError(message)
-            return array
+            return checked(array, stop - start)
 
     def n_bytes(self, columns: Sequence[str]) -> int:
         """Uncompressed bytes of the columns over all entries."""

@@ -16,6 +16,7 @@ from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.run.write.canonical import schema_of, to_canonical
 from servicex_server.run.write.fit import check_columns
+from servicex_server.run.write.held import let_go_rows
 from servicex_server.run.write.parquet import PROVENANCE_KEY
 from servicex_server.run.write.protocol import Encoded
 from servicex_server.run.write.unnest import with_gaps
@@ -55,7 +56,7 @@ class ArrowWriter:
             raise FormatError(message)
 
     def encode(self, rows: ak.Array) -> Encoded:
-        table = self._to_table(rows)
+        table = self._to_table(let_go_rows(rows))
         if not table.schema.equals(self._schema):
             message = f"a chunk has another schema than the first: {table.schema} instead of {self._schema}"
             raise TypeError(message)

@@ -32,6 +32,7 @@ from servicex_server.run.write.fit import (
     hdf5_name,
     hdf5_tree_name,
 )
+from servicex_server.run.write.held import let_go_rows
 from servicex_server.run.write.protocol import Encoded
 from servicex_server.run.write.unnest import Piece, groups, unnest
 
@@ -70,7 +71,7 @@ class Hdf5Writer:
         self._table = self._tables[name]
 
     def encode(self, rows: ak.Array) -> Encoded:
-        pieces = unnest(_named(rows))
+        pieces = unnest(_named(let_go_rows(rows)))
         return Encoded(len(rows), sum(piece.values.nbytes for piece in pieces), pieces)
 
     def write(self, encoded: Encoded) -> None:

@@ -22,6 +22,7 @@ from servicex_server.run.write.encode.file import EncodedFile
 from servicex_server.run.write.encode.options import ParquetOptions
 from servicex_server.run.write.encode.schema import UnknownToEncoder, read_schema
 from servicex_server.run.write.fit import check_columns
+from servicex_server.run.write.held import let_go_rows
 from servicex_server.run.write.protocol import Encoded
 
 PROVENANCE_KEY = "servicex.provenance"
@@ -139,7 +140,7 @@ class ArrowFile:
         self._has_rows = False
 
     def encode(self, rows: ak.Array) -> Encoded:
-        table = ak.to_arrow_table(to_canonical(rows))
+        table = ak.to_arrow_table(let_go_rows(to_canonical(rows)))
         if not table.schema.equals(self._schema):
             message = f"a chunk has another schema than the first: {table.schema} instead of {self._schema}"
             raise TypeError(message)

@@ -158,6 +158,25 @@ def test_what_is_left_to_uproot_can_be_read_in_part_too(
         assert empty[name].type == expected[name][:0].type
 
 
+def test_what_is_left_to_uproot_is_read_where_something_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "maybes.root"
+    maybes = ak.Array([[1.0, None], [], [None, 2.0]] * 1000)
+    with uproot.recreate(path, compression=None) as made:
+        tree = made.mkrntuple("Events", {"maybes": maybes})
+        for _ in range(3):
+            tree.extend({"maybes": maybes})
+    keep = np.zeros(12_000, np.bool_)
+    keep[[6002, 7000]] = True
+    with RootFile(open_source(str(path), CALLERS_OWN)) as file:
+        fields = columns_of(file, "Events")
+        fields.read(["maybes"], 0, 0)
+        before = file.bytes_read
+        assert fields.read(["maybes"], 0, 12_000, keep)["maybes"].tolist() == [[None, 2.0], [1.0, None][:0]]
+        few = file.bytes_read - before
+        fields.read(["maybes"], 0, 12_000)
+        assert 3 * few < file.bytes_read - before - few
+
+
 def test_columns_of_one_collection_share_their_offsets(
     kinds: tuple[RNTupleColumns, dict[str, ak.Array]], jets: Path
 ) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from servicex_server.plan import types
 from servicex_server.run.read.bytes import ByteRange, RangeSource
+from servicex_server.run.read.checked import checked
 from servicex_server.run.read.form import to_type
 from servicex_server.run.read.ntuple.metadata import RNTupleMetadata
 
@@ -47,10 +48,14 @@ class GenericFields:
         """The entries `[start, stop)` of a field, or those of them that are kept.
 
         Raises:
+            ValueError: it is not as long as it should be, or its lists make no sense.
             Exception: whatever uproot raises.
         """
         if start == stop or (keep is not None and not keep.any()):
             return ak.Array(self._form(number)[0].length_zero_array())
+        if keep is not None:
+            first, last = np.flatnonzero(keep)[[0, -1]].tolist()
+            start, stop, keep = start + first, start + last + 1, keep[first : last + 1]
         columns = self.columns_of(number)
         with self._source.lock:
             self._source.fetch_ahead(list(self._page_ranges(columns, start, stop)))
@@ -59,9 +64,7 @@ class GenericFields:
                 array = field.array(entry_start=start, entry_stop=stop, array_cache=None)
             finally:
                 self._source.forget_ahead()
-        if len(array) != stop - start:
-            message = f"it has {len(array)} entries where {stop - start} are due"
-            raise ValueError(message)
+        array = checked(array, stop - start)
         return array if keep is None else ak.to_packed(array[keep])
 
     def _page_ranges(self, columns: Sequence[int], start: int, stop: int) -> Iterator[ByteRange]:

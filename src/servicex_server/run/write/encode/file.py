@@ -12,7 +12,7 @@ from servicex_server.run.write.encode.footer import MAGIC, PlacedGroup, encode_e
 from servicex_server.run.write.encode.options import ParquetOptions
 from servicex_server.run.write.encode.pages import RowGroup, encode_group
 from servicex_server.run.write.encode.schema import FileSchema
-from servicex_server.run.write.encode.shred import Column, concatenate, n_bytes, shred
+from servicex_server.run.write.encode.shred import Column, compact, concatenate, n_bytes, shred
 from servicex_server.run.write.protocol import Encoded
 
 
@@ -50,7 +50,7 @@ class EncodedFile:
         size = n_bytes(columns)
         options = self._options
         if size < options.direct_bytes and len(rows) < options.group_rows:
-            return Encoded(len(rows), size, columns)
+            return Encoded(len(rows), size, compact(columns))
         n_groups = min(len(rows), max(-(-size // options.split_bytes), -(-len(rows) // options.group_rows)))
         if n_groups <= 1:
             groups = [encode_group(columns, options)]

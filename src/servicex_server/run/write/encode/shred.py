@@ -7,7 +7,7 @@ in memory: the reader gives all columns of a collection the very same offsets.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import awkward as ak
@@ -23,6 +23,7 @@ from servicex_server.run.write.encode.schema import (
     Node,
     RecordNode,
 )
+from servicex_server.run.write.held import let_go
 
 Array = npt.NDArray[Any]
 
@@ -74,6 +75,26 @@ def shred(rows: ak.Array, schema: FileSchema) -> list[Column]:
     levels = Levels(layout.length, layout.length)
     shredder.add(schema.root.contents[0] if schema.is_unnamed else schema.root, layout, levels)
     return shredder.columns
+
+
+def compact(columns: Sequence[Column]) -> list[Column]:
+    """The same columns, in memory that is not much larger than they are."""
+    arrays: dict[tuple[int, str], Array] = {}
+    for number, column in enumerate(columns):
+        if isinstance(column.values, Text):
+            arrays[number, "offsets"], arrays[number, "data"] = column.values.offsets, column.values.data
+        else:
+            arrays[number, "data"] = column.values
+    kept = let_go(arrays)
+    return [
+        replace(
+            column,
+            values=Text(kept[number, "offsets"], kept[number, "data"])
+            if isinstance(column.values, Text)
+            else kept[number, "data"],
+        )
+        for number, column in enumerate(columns)
+    ]
 
 
 def n_bytes(columns: Sequence[Column]) -> int:
