@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import h5py
 import httpx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uproot
@@ -165,6 +167,45 @@ def test_takes_base64_and_the_command_line_a_file(file: Path, tmp_path: Path) ->
     assert (
         ak.from_parquet(tmp_path / "a.parquet").to_list() == ak.from_parquet(tmp_path / "b.parquet").to_list()
     )
+
+
+@pytest.mark.parametrize(
+    ("result_format", "compression"),
+    [
+        ("parquet", "gzip:2"),
+        ("arrow", "none"),
+        ("hdf5", "gzip:7"),
+        ("root-file", "lzma:5"),
+        ("root-rntuple", "none"),
+    ],
+)
+def test_a_result_is_compressed_as_asked_and_names_its_origin(
+    result_format: str, compression: str, file: Path, tmp_path: Path
+) -> None:
+    body = "return ak.zip({'x': np.zeros(50_000), 'y': np.zeros(50_000)}, depth_limit=1)"
+    output = tmp_path / "out"
+    transform(file, f"{HEAD}    {body}\n", output, result_format, compression=compression)
+    origin: str | bytes | None = None
+    match result_format:
+        case "parquet":
+            metadata = pq.read_metadata(output)
+            assert metadata.row_group(0).column(0).compression == "GZIP"
+            origin = metadata.metadata[b"servicex.provenance"]
+        case "arrow":
+            # Zeros, which any codec would have made small.
+            assert output.stat().st_size > 2 * 8 * 50_000
+            origin = pa.ipc.open_file(output).schema.metadata[b"servicex.provenance"]
+        case "hdf5":
+            with h5py.File(output) as result:
+                assert result["servicex/x"].compression_opts == 7
+                origin = result.attrs["provenance"]
+        case "root-file":
+            with uproot.open(output) as result:
+                assert result.file.compression == uproot.LZMA(5)
+        case _:
+            assert output.stat().st_size > 2 * 8 * 50_000
+    if origin is not None:
+        assert json.loads(origin).keys() == {"plan", "engine"}
 
 
 def test_reads_whole_files_only(file: Path, tmp_path: Path) -> None:

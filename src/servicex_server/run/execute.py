@@ -182,6 +182,8 @@ def transform_file(
                     policy=policy,
                     source_limits=limits,
                     sandbox=sandbox,
+                    compression=compression,
+                    provenance=_provenance(plan),
                 )
                 return TransformSummary(
                     path=output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import awkward as ak
 
 from servicex_server.errors import FormatError, UnknownCodegen
+from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.ir import Zip
 from servicex_server.plan.plan import (
@@ -54,11 +55,15 @@ def transform_script(
     policy: SourcePolicy,
     source_limits: SourceLimits | None,
     sandbox: SandboxLimits | None,
+    compression: Compression | None,
+    provenance: Mapping[str, str],
 ) -> ScriptCounts:
     """Runs the code over one replica and writes what it returns to `output`.
 
     Args:
         sandbox: what the code may use; None where python queries are switched off.
+        compression: of the result; None for its format's default.
+        provenance: what the result says of its origin.
 
     Raises:
         QueryError: the code failed; says in which of its lines.
@@ -74,7 +79,7 @@ def transform_script(
     if result_format is ResultFormat.PARQUET and len(outputs) > 1:
         outputs = _stack(outputs)
     check_format(BoundPlan(tuple(bound for bound, _ in outputs)), result_format)
-    with new_result(output, result_format) as writer:
+    with new_result(output, result_format, compression, provenance=provenance) as writer:
         for bound, array in outputs:
             _write(writer, bound, array)
     return ScriptCounts(sum(len(array) for _, array in outputs), n_bytes)
