@@ -28,6 +28,7 @@ from servicex_server.model.tally import NO_TALLY, add_up, to_document
 
 CAPABILITIES = ("poll_local_transformation_results", "long_sample_titles_10240")
 _TITLE_CHARACTERS = 12_000
+_EVENTS = "Entries read, before any selection; of a python query the rows that it returned."
 _GAVE_UP = frozenset({RequestState.CANCELED, RequestState.BAD_DATASET})
 
 
@@ -167,7 +168,7 @@ class FileOutcome(BaseModel):
     s3_object_name: str | None = Field(serialization_alias="s3-object-name")
     transform_status: FileStatus
     transform_time: float
-    total_events: int = Field(serialization_alias="total-events")
+    total_events: int = Field(serialization_alias="total-events", description=_EVENTS)
     total_bytes: int = Field(serialization_alias="total-bytes")
     avg_rate: float = Field(serialization_alias="avg-rate")
     created_at: str
@@ -247,7 +248,7 @@ class Totals(BaseModel):
     total_time: float = Field(serialization_alias="total-time")
     avg_rate: float = Field(serialization_alias="avg-rate")
     total_bytes: int = Field(serialization_alias="total-bytes")
-    total_events: int = Field(serialization_alias="total-events")
+    total_events: int = Field(serialization_alias="total-events", description=_EVENTS)
 
     @classmethod
     def from_statistics(cls, statistics: Statistics) -> Self:

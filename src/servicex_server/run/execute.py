@@ -84,7 +84,7 @@ class TransformSummary:
     Attributes:
         path: the result file.
         location: the replica that was read, safe to show.
-        n_events_in: entries read, before any selection.
+        n_events_in: entries read, before any selection; of a python query the rows that it returned.
         n_events_out: rows written.
         bytes_read: bytes fetched from the replica.
         size_bytes: size of the result file.
