@@ -254,10 +254,43 @@ def test_a_result_that_is_too_large_is_refused(place: Path) -> None:
         run(body, place)
 
 
-def test_memory_that_is_shared_counts_too(place: Path) -> None:
-    body = "import mmap\nkept = []\nwhile True:\n    kept.append(mmap.mmap(-1, 10**8))"
-    with pytest.raises(QueryError, match="used more than 400 MiB"):
-        run(body, place)
+UNCOUNTED = {
+    "anonymous": (
+        "import mmap\nmmap.mmap(-1, 1200 << 20)",
+        "PermissionError: [Errno 1] Operation not permitted",
+    ),
+    "zeros": (
+        "import mmap\nmmap.mmap(open('/dev/zero', 'r+b').fileno(), 1200 << 20)",
+        "PermissionError: [Errno 13] Permission denied: '/dev/zero'",
+    ),
+    "made read-only": (
+        '''
+        import ctypes, mmap
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+        size, kept = 32 << 20, []
+        for _ in range(30):
+            kept.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            kept[-1].write(bytes(size))
+            address = ctypes.addressof(ctypes.c_char.from_buffer(kept[-1]))
+            assert libc.mprotect(address, size, mmap.PROT_READ) == 0
+        while True: pass
+        ''',
+        "the query used more than 256 MiB of memory and was stopped",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", UNCOUNTED)
+def test_a_large_input_makes_no_room_for_memory(way: str, place: Path, tmp_path: Path) -> None:
+    body, shown = UNCOUNTED[way]
+    source = "def run_query(file_path):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    with (tmp_path / "sparse.root").open("wb") as sparse:
+        sparse.truncate(2 << 30)
+    limits = SandboxLimits(memory_bytes=256 << 20, time_s=60.0)
+    with pytest.raises(QueryError) as raised:
+        run_script(source, InputFile(tmp_path / "sparse.root", "x.root"), limits, place / "scratch")
+    assert shown in raised.value.message
 
 
 def test_a_file_that_was_exchanged_is_not_read(place: Path) -> None:

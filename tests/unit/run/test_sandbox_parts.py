@@ -25,9 +25,9 @@ KILL, ALLOW = 0x80000000, 0x7FFF0000
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
-def verdict(program: bytes, architecture: int, number: int, first_argument: int = 0) -> int:
+def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
     """What the kernel would answer: classic BPF, as far as the filter uses it."""
-    data = struct.pack("<IIQQ", number, architecture, 0, first_argument)
+    data = struct.pack("<IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
     steps = [struct.unpack("<HBBI", program[at : at + 8]) for at in range(0, len(program), 8)]
     position, accumulator = 0, 0
     while True:
@@ -52,12 +52,18 @@ def test_the_filter_refuses_processes_and_sockets_and_lets_the_rest_pass(machine
     program = syscall_filter(machine)
     assert program is not None
     here = ARCHITECTURES[machine]
-    clone, socket, ptrace, read = {"x86_64": (56, 41, 101, 0), "aarch64": (220, 198, 117, 63)}[machine]
+    clone, socket, ptrace, read, mmap = {
+        "x86_64": (56, 41, 101, 0, 9),
+        "aarch64": (220, 198, 117, 63, 222),
+    }[machine]
     assert verdict(program, here, read) == ALLOW
     assert verdict(program, here, socket) == refusal(errno.ENETUNREACH)
     assert verdict(program, here, ptrace) == refusal(errno.EPERM)
     assert verdict(program, here, clone, 0x01200011) == refusal(errno.EPERM)
     assert verdict(program, here, clone, 0x003D0F00) == ALLOW
+    for flags, allowed in [(0x01, True), (0x22, True), (0x4022, True), (0x21, False), (0x8023, False)]:
+        expected = ALLOW if allowed else refusal(errno.EPERM)
+        assert verdict(program, here, mmap, 0, 4096, 3, flags, 2**64 - 1) == expected
     assert verdict(program, here, 435) == refusal(errno.ENOSYS)
     assert verdict(program, here, 0x40000000 + read) == refusal(errno.ENOSYS)
     assert verdict(program, 0x40000003, read) == KILL

@@ -33,6 +33,8 @@ _END_TIMEOUT_S = 10.0
 _PRINTED_BYTES = 4096
 _LIBRARY_BYTES = 2**30
 """Address space for libraries and their reservations, which the bound on private memory does not count."""
+_SPARE_BYTES = 64 * 2**20
+"""Memory of its own that RLIMIT_DATA does not count in a process that means well: stack, relocated libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,23 +192,40 @@ def _watch(process: subprocess.Popen[bytes], limits: SandboxLimits) -> _Ended:
 def _broken_bound(pid: int, deadline: float, limits: SandboxLimits) -> str | None:
     if time.monotonic() > deadline:
         return f"took longer than {limits.time_s:g} s"
-    # For the superuser the kernel does not count them, whatever user he is inside.
-    if any(n_threads > limits.n_threads for n_threads in _threads_below(pid)):
-        return f"started more than {limits.n_threads} threads"
+    n_bytes = 0
+    for child in _processes_below(pid):
+        # Of one that has just ended nothing can be told.
+        with suppress(OSError):
+            # For the superuser the kernel does not count them, whatever user he is inside.
+            if _count_threads(child) > limits.n_threads:
+                return f"started more than {limits.n_threads} threads"
+            n_bytes += _private_bytes(child)
+    # RLIMIT_DATA forgets pages that were filled and then made read-only.
+    if n_bytes > limits.memory_bytes + _SPARE_BYTES:
+        return f"used more than {show_bytes(limits.memory_bytes)} of memory"
     return None
 
 
-def _threads_below(pid: int) -> Iterator[int]:
-    """Numbers of threads of the processes that a process has started."""
+def _count_threads(pid: int) -> int:
+    # Links of a folder: one for each subfolder and two of its own.
+    return Path(f"/proc/{pid}/task").stat().st_nlink - 2
+
+
+def _private_bytes(pid: int) -> int:
+    """Memory of a process that belongs to no file: resident pages without those shared or of files (statm)."""
+    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split())
+    return (resident - shared) * resource.getpagesize()
+
+
+def _processes_below(pid: int) -> Iterator[int]:
+    """The processes that a process has started, and those that they have."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     except OSError:
         return
     for child in children:
-        with suppress(OSError):
-            # Links of a folder: one for each subfolder and two of its own.
-            yield Path(f"/proc/{child}/task").stat().st_nlink - 2
-        yield from _threads_below(int(child))
+        yield int(child)
+        yield from _processes_below(int(child))
 
 
 def _to_error(
