@@ -264,7 +264,7 @@ UNCOUNTED = {
         "PermissionError: [Errno 13] Permission denied: '/dev/zero'",
     ),
     "made read-only": (
-        '''
+        """
         import ctypes, mmap
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -275,7 +275,7 @@ UNCOUNTED = {
             address = ctypes.addressof(ctypes.c_char.from_buffer(kept[-1]))
             assert libc.mprotect(address, size, mmap.PROT_READ) == 0
         while True: pass
-        ''',
+        """,
         "the query used more than 256 MiB of memory and was stopped",
     ),
 }

@@ -144,8 +144,9 @@ def _sandbox_bounds(settings: Settings) -> dict[str, float] | None:
         return None
     return {
         "memory_bytes": settings.python_memory_bytes,
+        "time_s": settings.python_time_s,
         # So that its own words reach the user, not those for a worker that hangs.
-        "time_s": min(settings.python_time_s, 0.9 * settings.file_deadline_s),
+        "file_time_s": 0.9 * settings.file_deadline_s,
         "input_bytes": settings.python_input_bytes,
     }
 

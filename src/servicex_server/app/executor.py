@@ -8,6 +8,7 @@ from pathlib import Path
 from servicex_server.model.unit import PreflightUnit, Report, Unit
 from servicex_server.run.execute import preflight_unit, transform_unit
 from servicex_server.run.sandbox.limits import SandboxLimits
+from servicex_server.run.sandbox.stage import remove_abandoned
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.backends.local import LocalStore
 
@@ -25,7 +26,8 @@ def build(
     """The function that turns a unit into its report; made once in each child.
 
     Args:
-        sandbox: `memory_bytes`, `time_s` and `input_bytes` of python queries; None to run none.
+        sandbox: `memory_bytes`, `time_s`, `file_time_s` and `input_bytes` of python queries; None to run
+            none.
     """
     store = LocalStore(Path(store_folder), min_free_bytes=min_free_bytes)
     policy = SourcePolicy(
@@ -34,11 +36,14 @@ def build(
         allowed_private_hosts=tuple(allowed_private_hosts),
     )
 
+    # Gigabytes each, and this process may be the next one of the one that left them.
+    remove_abandoned(store.scratch_folder())
     limits = None
     if sandbox is not None:
         limits = SandboxLimits(
             memory_bytes=int(sandbox["memory_bytes"]),
             time_s=sandbox["time_s"],
+            file_time_s=sandbox["file_time_s"],
             input_bytes=int(sandbox["input_bytes"]),
         )
 

@@ -184,6 +184,7 @@ def transform_file(
                     sandbox=sandbox,
                     compression=compression,
                     provenance=_provenance(plan),
+                    started=started,
                 )
                 return TransformSummary(
                     path=output,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import awkward as ak
@@ -24,7 +24,7 @@ from servicex_server.plan.plan import (
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.run.sandbox.process import InputFile, run_script
 from servicex_server.run.sandbox.result import ScriptOutput
-from servicex_server.run.sandbox.stage import plain_name, stage
+from servicex_server.run.sandbox.stage import plain_name, staged
 from servicex_server.run.write.canonical import schema_of
 from servicex_server.run.write.fit import check_format
 from servicex_server.run.write.open import new_result
@@ -36,6 +36,7 @@ from servicex_server.source.protocol import ByteSource, SourceLimits
 
 CHUNK_BYTES = 64 * 2**20
 """The result is encoded in pieces of about this size."""
+_LEAST_TIME_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ def transform_script(
     sandbox: SandboxLimits | None,
     compression: Compression | None,
     provenance: Mapping[str, str],
+    started: float,
 ) -> ScriptCounts:
     """Runs the code over one replica and writes what it returns to `output`.
 
@@ -64,6 +66,7 @@ def transform_script(
         sandbox: what the code may use; None where python queries are switched off.
         compression: of the result; None for its format's default.
         provenance: what the result says of its origin.
+        started: when the work at this file began, with other replicas maybe, on the monotonic clock.
 
     Raises:
         QueryError: the code failed; says in which of its lines.
@@ -73,8 +76,14 @@ def transform_script(
     if sandbox is None:
         message = "the code generator 'python' is switched off here"
         raise UnknownCodegen(message)
-    with _input(location, output.parent, policy, source_limits, sandbox) as (input_file, n_bytes):
-        arrays = run_script(script.source, input_file, sandbox, output.parent)
+    source = open_source(location, policy, source_limits)
+    try:
+        with _input(source, location, output.parent, sandbox, started) as input_file:
+            left_s = max(_LEAST_TIME_S, started + sandbox.file_time_s - time.monotonic())
+            limits = replace(sandbox, time_s=min(sandbox.time_s, round(left_s, 1)))
+            arrays = run_script(script.source, input_file, limits, output.parent)
+    finally:
+        source.close()
     outputs = [_to_output(each) for each in arrays]
     if result_format is ResultFormat.PARQUET and len(outputs) > 1:
         outputs = _stack(outputs)
@@ -82,27 +91,21 @@ def transform_script(
     with new_result(output, result_format, compression, provenance=provenance) as writer:
         for bound, array in outputs:
             _write(writer, bound, array)
-    return ScriptCounts(sum(len(array) for _, array in outputs), n_bytes)
+    return ScriptCounts(sum(len(array) for _, array in outputs), source.size_bytes)
 
 
 @contextmanager
 def _input(
-    location: str, scratch: Path, policy: SourcePolicy, limits: SourceLimits | None, sandbox: SandboxLimits
-) -> Iterator[tuple[InputFile, int]]:
-    """The file for the sandbox, and its size: a local one where it lies, any other as a copy."""
-    source = open_source(location, policy, limits)
-    try:
-        if isinstance(source, LocalSource):
-            path = Path(source.location)
-            # The path may come to lead elsewhere before the sandbox opens it.
-            yield InputFile(path, plain_name(location), _identity(source)), source.size_bytes
-            return
-        with tempfile.TemporaryDirectory(prefix="staged-", dir=scratch) as folder:
-            copy = Path(folder, plain_name(location))
-            stage(source, copy, sandbox.input_bytes)
-            yield InputFile(copy, copy.name), source.size_bytes
-    finally:
-        source.close()
+    source: ByteSource, location: str, scratch: Path, sandbox: SandboxLimits, started: float
+) -> Iterator[InputFile]:
+    """The file for the sandbox: a local one where it lies, any other as a copy."""
+    name = plain_name(location)
+    if isinstance(source, LocalSource):
+        # The path may come to lead elsewhere before the sandbox opens it.
+        yield InputFile(Path(source.location), name, _identity(source))
+        return
+    with staged(source, scratch, sandbox.input_bytes, started + sandbox.fetch_time_s) as copy:
+        yield InputFile(copy, name)
 
 
 def _identity(source: ByteSource) -> tuple[int, int, int]:

@@ -34,7 +34,7 @@ _PRINTED_BYTES = 4096
 _LIBRARY_BYTES = 2**30
 """Address space for libraries and their reservations, which the bound on private memory does not count."""
 _SPARE_BYTES = 64 * 2**20
-"""Memory of its own that RLIMIT_DATA does not count in a process that means well: stack, relocated libraries."""
+"""What RLIMIT_DATA does not count of a process that means well: its stack, relocated libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ def _count_threads(pid: int) -> int:
 
 
 def _private_bytes(pid: int) -> int:
-    """Memory of a process that belongs to no file: resident pages without those shared or of files (statm)."""
+    """Memory of a process that belongs to no file: resident pages, less those shared or of files."""
     _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split())
     return (resident - shared) * resource.getpagesize()
 
