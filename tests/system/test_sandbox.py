@@ -25,6 +25,7 @@ __all__ = ["sandbox_here"]
 
 pytestmark = pytest.mark.usefixtures("sandbox_here")
 
+TRAILER = b'{"error": {"kind": "input", "message": "try again", "line": null}}'
 LIMITS = SandboxLimits(memory_bytes=400 * 2**20, time_s=120.0, tmp_bytes=8 * 2**20)
 SECRET = "the server's own"
 
@@ -53,9 +54,18 @@ def nothing_is_left(place: Path) -> Iterator[None]:
     assert [child for child in psutil.Process().children(recursive=True) if child.name() == "bwrap"] == []
 
 
+def function(body: str) -> str:
+    return "def run_query(file_path):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+
+
+def identify(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 def run(body: str, place: Path, limits: SandboxLimits = LIMITS) -> dict[str | None, ak.Array]:
     """The arrays that a function of this body returns."""
-    source = "def run_query(file_path):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    source = function(body)
     outputs = run_script(source, InputFile(place / "input.root", "input.root"), limits, place / "scratch")
     return {output.name: output.array for output in outputs}
 
@@ -202,6 +212,14 @@ ATTEMPTS = {
         ),
         "the code has tampered with its result: its header is too long",
     ),
+    "blames the file": (
+        (
+            f"import os\ntext = {TRAILER}\ntext += len(text).to_bytes(8, 'little') + b'SXSCRIPT'\n"
+            "for n in range(3, 30):\n    try:\n        os.pwrite(n, text, 8)\n"
+            "    except OSError:\n        pass\nos._exit(0)"
+        ),
+        "the code has tampered with its result: it says that the file has changed",
+    ),
     "nothing in place of a result": (
         (
             "import os\nfor n in range(3, 30):\n    try:\n        os.ftruncate(n, 8)\n"
@@ -284,7 +302,7 @@ UNCOUNTED = {
 @pytest.mark.parametrize("way", UNCOUNTED)
 def test_a_large_input_makes_no_room_for_memory(way: str, place: Path, tmp_path: Path) -> None:
     body, shown = UNCOUNTED[way]
-    source = "def run_query(file_path):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    source = function(body)
     with (tmp_path / "sparse.root").open("wb") as sparse:
         sparse.truncate(2 << 30)
     limits = SandboxLimits(memory_bytes=256 << 20, time_s=60.0)
@@ -294,10 +312,16 @@ def test_a_large_input_makes_no_room_for_memory(way: str, place: Path, tmp_path:
 
 
 def test_a_file_that_was_exchanged_is_not_read(place: Path) -> None:
-    status = (place / "input.root").stat()
-    other = InputFile(place / "input.root", "x.root", (status.st_size, status.st_mtime_ns, status.st_ino + 1))
+    size, changed_ns, inode = identify(place / "input.root")
+    other = InputFile(place / "input.root", "x.root", (size, changed_ns, inode + 1))
     with pytest.raises(SourceUnavailable, match="changed while it was opened"):
         run_script("def run_query(path): pass", other, LIMITS, place / "scratch")
+
+
+def test_code_cannot_say_that_its_file_was_exchanged(place: Path) -> None:
+    same = InputFile(place / "input.root", "x.root", identify(place / "input.root"))
+    with pytest.raises(QueryError, match="it says that the file has changed"):
+        run_script(function(ATTEMPTS["blames the file"][0]), same, LIMITS, place / "scratch")
 
 
 def test_dies_with_the_process_that_started_it(place: Path) -> None:

@@ -23,7 +23,13 @@ from servicex_server.run.sandbox import interpreter
 from servicex_server.run.sandbox.available import explain, find_bwrap, why_unavailable
 from servicex_server.run.sandbox.command import INPUT_FOLDER, RUNNER, sandbox_command
 from servicex_server.run.sandbox.limits import SandboxLimits, show_bytes
-from servicex_server.run.sandbox.result import ScriptError, ScriptOutput, has_started, read_result
+from servicex_server.run.sandbox.result import (
+    BadResult,
+    ScriptError,
+    ScriptOutput,
+    has_started,
+    read_result,
+)
 from servicex_server.run.sandbox.syscalls import syscall_filter
 
 logger = logging.getLogger(__name__)
@@ -81,6 +87,8 @@ def run_script(
     if not started and ended.broken_bound is None:
         message = f"the sandbox did not start: {explain(_last_line(ended.printed) or f'code {ended.code}')}"
         raise AttemptLost(message)
+    if isinstance(outcome, ScriptError) and outcome.kind == "input":
+        raise _check_input(input_file)
     raise _to_error(outcome, ended, limits)
 
 
@@ -228,9 +236,22 @@ def _processes_below(pid: int) -> Iterator[int]:
         yield from _processes_below(int(child))
 
 
-def _to_error(
-    error: ScriptError | None, ended: _Ended, limits: SandboxLimits
-) -> QueryError | SourceUnavailable:
+def _check_input(input_file: InputFile) -> QueryError | SourceUnavailable:
+    """What to make of a word from inside that the file has changed, which code may say by itself.
+
+    Were it believed, each replica would be tried, again and again, for an error of the code.
+    """
+    if input_file.identity is not None:
+        try:
+            status = input_file.path.stat()
+        except OSError as error:
+            return SourceUnavailable(f"cannot read {input_file.path}: {error.strerror}")
+        if (status.st_size, status.st_mtime_ns, status.st_ino) != input_file.identity:
+            return SourceUnavailable(f"{input_file.path} changed while it was opened")
+    return BadResult("the code has tampered with its result: it says that the file has changed")
+
+
+def _to_error(error: ScriptError | None, ended: _Ended, limits: SandboxLimits) -> QueryError:
     """What the user is told."""
     if ended.broken_bound is not None:
         return QueryError(f"the query {ended.broken_bound} and was stopped")
@@ -238,8 +259,6 @@ def _to_error(
         return QueryError(_describe_end(ended))
     place = f" (line {error.line} of the code: {error.text})" if error.line else ""
     match error.kind:
-        case "input":
-            return SourceUnavailable(error.message)
         case "memory":
             return QueryError(f"the query used more than {show_bytes(limits.memory_bytes)} of memory{place}")
         case "size":
