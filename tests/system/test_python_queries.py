@@ -27,6 +27,7 @@ from sandbox_here import sandbox_here
 from server_process import ServerProcess
 from servicex_server.errors import FormatError, InvalidRequest, QueryError, SourceUnavailable, UnknownCodegen
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.tally import Tally
 from servicex_server.run.execute import transform_file
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.source.policy import CALLERS_OWN
@@ -249,6 +250,10 @@ def test_a_remote_file_is_fetched_and_removed_again(url: str, file: Path, tmp_pa
     summary = transform(f"{url}/in:put.root", SELECTION, tmp_path / "out.parquet")
     assert ak.from_parquet(tmp_path / "out.parquet").x.to_list() == [2.0, 3.0, 6.0, 7.0]
     assert summary.bytes_read == file.stat().st_size
+    stages = summary.tally.seconds
+    assert min(stages.read, stages.filter, stages.encode) > 0
+    assert stages.read + stages.filter + stages.encode <= summary.seconds
+    assert summary.tally == Tally(seconds=stages)
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 
 

@@ -195,6 +195,7 @@ def transform_file(
                     bytes_read=script.bytes_read,
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
+                    tally=script.tally,
                 )
             source = TimedSource(open_source(replica, policy, limits))
             with RootFile(source) as file:

@@ -13,6 +13,7 @@ import awkward as ak
 from servicex_server.errors import FormatError, UnknownCodegen
 from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.tally import StageSeconds, Tally
 from servicex_server.plan.ir import Zip
 from servicex_server.plan.plan import (
     DEFAULT_OUTPUT_TREE,
@@ -41,10 +42,18 @@ _LEAST_TIME_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ScriptCounts:
-    """What a script did: rows that it returned, and bytes of the file that it was given."""
+    """What a script did.
+
+    Attributes:
+        n_rows: rows that it returned.
+        bytes_read: size of the file that it was given.
+        tally: seconds to fetch the file (`read`), to run the code, its own reading included (`filter`), and
+            to write the result (`encode`). Nothing else shows from outside.
+    """
 
     n_rows: int
     bytes_read: int
+    tally: Tally
 
 
 def transform_script(
@@ -76,12 +85,15 @@ def transform_script(
     if sandbox is None:
         message = "the code generator 'python' is switched off here"
         raise UnknownCodegen(message)
+    opened = time.monotonic()
     source = open_source(location, policy, source_limits)
     try:
         with _input(source, location, output.parent, sandbox, started) as input_file:
-            left_s = max(_LEAST_TIME_S, started + sandbox.file_time_s - time.monotonic())
+            fetched = time.monotonic()
+            left_s = max(_LEAST_TIME_S, started + sandbox.file_time_s - fetched)
             limits = replace(sandbox, time_s=min(sandbox.time_s, round(left_s, 1)))
             arrays = run_script(script.source, input_file, limits, output.parent)
+            ended = time.monotonic()
     finally:
         source.close()
     outputs = [_to_output(each) for each in arrays]
@@ -91,7 +103,8 @@ def transform_script(
     with new_result(output, result_format, compression, provenance=provenance) as writer:
         for bound, array in outputs:
             _write(writer, bound, array)
-    return ScriptCounts(sum(len(array) for _, array in outputs), source.size_bytes)
+    seconds = StageSeconds(read=fetched - opened, filter=ended - fetched, encode=time.monotonic() - ended)
+    return ScriptCounts(sum(len(array) for _, array in outputs), source.size_bytes, Tally(seconds=seconds))
 
 
 @contextmanager
