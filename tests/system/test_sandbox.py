@@ -214,7 +214,7 @@ ATTEMPTS = {
     ),
     "blames the file": (
         (
-            f"import os\ntext = {TRAILER}\ntext += len(text).to_bytes(8, 'little') + b'SXSCRIPT'\n"
+            f"import os\ntext = {TRAILER!r}\ntext += len(text).to_bytes(8, 'little') + b'SXSCRIPT'\n"
             "for n in range(3, 30):\n    try:\n        os.pwrite(n, text, 8)\n"
             "    except OSError:\n        pass\nos._exit(0)"
         ),
