@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import h5py
 import httpx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uproot
@@ -25,6 +27,7 @@ from sandbox_here import sandbox_here
 from server_process import ServerProcess
 from servicex_server.errors import FormatError, InvalidRequest, QueryError, SourceUnavailable, UnknownCodegen
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.tally import Tally
 from servicex_server.run.execute import transform_file
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.source.policy import CALLERS_OWN
@@ -167,6 +170,45 @@ def test_takes_base64_and_the_command_line_a_file(file: Path, tmp_path: Path) ->
     )
 
 
+@pytest.mark.parametrize(
+    ("result_format", "compression"),
+    [
+        ("parquet", "gzip:2"),
+        ("arrow", "none"),
+        ("hdf5", "gzip:7"),
+        ("root-file", "lzma:5"),
+        ("root-rntuple", "none"),
+    ],
+)
+def test_a_result_is_compressed_as_asked_and_names_its_origin(
+    result_format: str, compression: str, file: Path, tmp_path: Path
+) -> None:
+    body = "return ak.zip({'x': np.zeros(50_000), 'y': np.zeros(50_000)}, depth_limit=1)"
+    output = tmp_path / "out"
+    transform(file, f"{HEAD}    {body}\n", output, result_format, compression=compression)
+    origin: str | bytes | None = None
+    match result_format:
+        case "parquet":
+            metadata = pq.read_metadata(output)
+            assert metadata.row_group(0).column(0).compression == "GZIP"
+            origin = metadata.metadata[b"servicex.provenance"]
+        case "arrow":
+            # Zeros, which any codec would have made small.
+            assert output.stat().st_size > 2 * 8 * 50_000
+            origin = pa.ipc.open_file(output).schema.metadata[b"servicex.provenance"]
+        case "hdf5":
+            with h5py.File(output) as result:
+                assert result["servicex/x"].compression_opts == 7
+                origin = result.attrs["provenance"]
+        case "root-file":
+            with uproot.open(output) as result:
+                assert result.file.compression == uproot.LZMA(5)
+        case _:
+            assert output.stat().st_size > 2 * 8 * 50_000
+    if origin is not None:
+        assert json.loads(origin).keys() == {"plan", "engine"}
+
+
 def test_reads_whole_files_only(file: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="reads files whole"):
         transform(file, SELECTION, tmp_path / "out.parquet", max_events=3)
@@ -208,6 +250,10 @@ def test_a_remote_file_is_fetched_and_removed_again(url: str, file: Path, tmp_pa
     summary = transform(f"{url}/in:put.root", SELECTION, tmp_path / "out.parquet")
     assert ak.from_parquet(tmp_path / "out.parquet").x.to_list() == [2.0, 3.0, 6.0, 7.0]
     assert summary.bytes_read == file.stat().st_size
+    stages = summary.tally.seconds
+    assert min(stages.read, stages.filter, stages.encode) > 0
+    assert stages.read + stages.filter + stages.encode <= summary.seconds
+    assert summary.tally == Tally(seconds=stages)
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 
 

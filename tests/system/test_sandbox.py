@@ -25,6 +25,7 @@ __all__ = ["sandbox_here"]
 
 pytestmark = pytest.mark.usefixtures("sandbox_here")
 
+TRAILER = b'{"error": {"kind": "input", "message": "try again", "line": null}}'
 LIMITS = SandboxLimits(memory_bytes=400 * 2**20, time_s=120.0, tmp_bytes=8 * 2**20)
 SECRET = "the server's own"
 
@@ -53,9 +54,18 @@ def nothing_is_left(place: Path) -> Iterator[None]:
     assert [child for child in psutil.Process().children(recursive=True) if child.name() == "bwrap"] == []
 
 
+def function(body: str) -> str:
+    return "def run_query(file_path):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+
+
+def identify(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 def run(body: str, place: Path, limits: SandboxLimits = LIMITS) -> dict[str | None, ak.Array]:
     """The arrays that a function of this body returns."""
-    source = "def run_query(file_path):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    source = function(body)
     outputs = run_script(source, InputFile(place / "input.root", "input.root"), limits, place / "scratch")
     return {output.name: output.array for output in outputs}
 
@@ -202,6 +212,14 @@ ATTEMPTS = {
         ),
         "the code has tampered with its result: its header is too long",
     ),
+    "blames the file": (
+        (
+            f"import os\ntext = {TRAILER!r}\ntext += len(text).to_bytes(8, 'little') + b'SXSCRIPT'\n"
+            "for n in range(3, 30):\n    try:\n        os.pwrite(n, text, 8)\n"
+            "    except OSError:\n        pass\nos._exit(0)"
+        ),
+        "the code has tampered with its result: it says that the file has changed",
+    ),
     "nothing in place of a result": (
         (
             "import os\nfor n in range(3, 30):\n    try:\n        os.ftruncate(n, 8)\n"
@@ -254,17 +272,56 @@ def test_a_result_that_is_too_large_is_refused(place: Path) -> None:
         run(body, place)
 
 
-def test_memory_that_is_shared_counts_too(place: Path) -> None:
-    body = "import mmap\nkept = []\nwhile True:\n    kept.append(mmap.mmap(-1, 10**8))"
-    with pytest.raises(QueryError, match="used more than 400 MiB"):
-        run(body, place)
+UNCOUNTED = {
+    "anonymous": (
+        "import mmap\nmmap.mmap(-1, 1200 << 20)",
+        "PermissionError: [Errno 1] Operation not permitted",
+    ),
+    "zeros": (
+        "import mmap\nmmap.mmap(open('/dev/zero', 'r+b').fileno(), 1200 << 20)",
+        "PermissionError: [Errno 13] Permission denied: '/dev/zero'",
+    ),
+    "made read-only": (
+        """
+        import ctypes, mmap
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+        size, kept = 32 << 20, []
+        for _ in range(30):
+            kept.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            kept[-1].write(bytes(size))
+            address = ctypes.addressof(ctypes.c_char.from_buffer(kept[-1]))
+            assert libc.mprotect(address, size, mmap.PROT_READ) == 0
+        while True: pass
+        """,
+        "the query used more than 256 MiB of memory and was stopped",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", UNCOUNTED)
+def test_a_large_input_makes_no_room_for_memory(way: str, place: Path, tmp_path: Path) -> None:
+    body, shown = UNCOUNTED[way]
+    source = function(body)
+    with (tmp_path / "sparse.root").open("wb") as sparse:
+        sparse.truncate(2 << 30)
+    limits = SandboxLimits(memory_bytes=256 << 20, time_s=60.0)
+    with pytest.raises(QueryError) as raised:
+        run_script(source, InputFile(tmp_path / "sparse.root", "x.root"), limits, place / "scratch")
+    assert shown in raised.value.message
 
 
 def test_a_file_that_was_exchanged_is_not_read(place: Path) -> None:
-    status = (place / "input.root").stat()
-    other = InputFile(place / "input.root", "x.root", (status.st_size, status.st_mtime_ns, status.st_ino + 1))
+    size, changed_ns, inode = identify(place / "input.root")
+    other = InputFile(place / "input.root", "x.root", (size, changed_ns, inode + 1))
     with pytest.raises(SourceUnavailable, match="changed while it was opened"):
         run_script("def run_query(path): pass", other, LIMITS, place / "scratch")
+
+
+def test_code_cannot_say_that_its_file_was_exchanged(place: Path) -> None:
+    same = InputFile(place / "input.root", "x.root", identify(place / "input.root"))
+    with pytest.raises(QueryError, match="it says that the file has changed"):
+        run_script(function(ATTEMPTS["blames the file"][0]), same, LIMITS, place / "scratch")
 
 
 def test_dies_with_the_process_that_started_it(place: Path) -> None:

@@ -1,4 +1,4 @@
-"""The wire names and shapes of the public API; the only place in `api` that knows them.
+"""The wire names and shapes of the public API's answers; the only place in `api` that knows them.
 
 Names mix hyphens and underscores because the official server's do. Client 3.3.1 aborts a delivery when a key
 is missing or null that these models declare as present and not null.
@@ -7,13 +7,11 @@ is missing or null that these models declare as present and not null.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field
 
 from servicex_server.api.text import to_message
-from servicex_server.errors import InvalidRequest
-from servicex_server.model.compression import CODECS, parse_compression
 from servicex_server.model.kinds import FileStatus, RequestState, ResultDestination, ResultFormat
 from servicex_server.model.naming import show_location
 from servicex_server.model.request import (
@@ -21,13 +19,13 @@ from servicex_server.model.request import (
     DatasetFile,
     FileResult,
     Statistics,
-    Submission,
     TransformRequest,
 )
 from servicex_server.model.tally import NO_TALLY, add_up, to_document
 
 CAPABILITIES = ("poll_local_transformation_results", "long_sample_titles_10240")
 _TITLE_CHARACTERS = 12_000
+_EVENTS = "Entries read, before any selection; of a python query the rows that it returned."
 _GAVE_UP = frozenset({RequestState.CANCELED, RequestState.BAD_DATASET})
 
 
@@ -167,7 +165,7 @@ class FileOutcome(BaseModel):
     s3_object_name: str | None = Field(serialization_alias="s3-object-name")
     transform_status: FileStatus
     transform_time: float
-    total_events: int = Field(serialization_alias="total-events")
+    total_events: int = Field(serialization_alias="total-events", description=_EVENTS)
     total_bytes: int = Field(serialization_alias="total-bytes")
     avg_rate: float = Field(serialization_alias="avg-rate")
     created_at: str
@@ -250,7 +248,7 @@ class Totals(BaseModel):
     total_time: float = Field(serialization_alias="total-time")
     avg_rate: float = Field(serialization_alias="avg-rate")
     total_bytes: int = Field(serialization_alias="total-bytes")
-    total_events: int = Field(serialization_alias="total-events")
+    total_events: int = Field(serialization_alias="total-events", description=_EVENTS)
 
     @classmethod
     def from_statistics(cls, statistics: Statistics) -> Self:
@@ -429,107 +427,3 @@ class DatasetDeleted(BaseModel):
 
     dataset_id: int = Field(serialization_alias="dataset-id")
     stale: Literal[True] = True
-
-
-def _without_nul(value: object) -> object:
-    texts = value if isinstance(value, list) else [value]
-    if any(isinstance(text, str) and "\0" in text for text in texts):
-        message = "must not contain NUL characters"
-        raise ValueError(message)
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_without_nul)]
-
-
-class TransformSubmission(BaseModel):
-    """What to transform: a data set by its identifier, or a list of files.
-
-    Further keys are ignored, also `image`, `workers` and `chunk-size`, which steer containers that a request
-    does not have here.
-    """
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    selection: Text = Field(min_length=1, description="The query, in the language of the code generator.")
-    codegen: Text = Field(min_length=1, description="Name of the code generator; GET /servicex lists them.")
-    did: Text | None = Field(None, description="Data set identifier; this or `file-list`.")
-    file_list: Annotated[list[str], BeforeValidator(_without_nul)] | None = Field(
-        None, alias="file-list", description="URLs or paths; this or `did`."
-    )
-    title: Text | None = None
-    result_format: Text = Field(
-        ResultFormat.PARQUET.value,
-        alias="result-format",
-        json_schema_extra={"enum": [kind.value for kind in ResultFormat]},
-    )
-    result_destination: Text = Field(
-        ResultDestination.OBJECT_STORE.value,
-        alias="result-destination",
-        json_schema_extra={"enum": [ResultDestination.OBJECT_STORE.value]},
-    )
-    tree_name: Text | None = Field(
-        None, alias="tree-name", description="Tree to read if the query names none."
-    )
-    compression: Text | None = Field(
-        None,
-        description="Codec and level of the results, such as `zstd:3`; "
-        + "; ".join(f"{kind.value}: {', '.join(codecs)}" for kind, codecs in CODECS.items()),
-    )
-
-    @model_validator(mode="after")
-    def _one_input(self) -> Self:
-        if bool(self.did) == bool(self.file_list):
-            message = "give exactly one of 'did' and 'file-list', and not empty"
-            raise ValueError(message)
-        return self
-
-    @classmethod
-    def parse(cls, body: bytes) -> Submission:
-        """The submission in a request body.
-
-        Raises:
-            InvalidRequest: names the key that is wrong and what is allowed.
-        """
-        try:
-            sent = cls.model_validate_json(body)
-        except ValidationError as error:
-            wrong = "; ".join(
-                _explain(part["loc"], part["msg"]) for part in error.errors(include_url=False)[:10]
-            )
-            message = f"the submission is malformed: {wrong}"
-            raise InvalidRequest(message) from error
-        result_format = _one_of(ResultFormat, "result-format", sent.result_format)
-        compression = sent.compression
-        return Submission(
-            selection=sent.selection,
-            codegen=sent.codegen,
-            result_format=result_format,
-            result_destination=_object_store(sent.result_destination),
-            did=sent.did or None,
-            files=tuple(sent.file_list) if sent.file_list else None,
-            title=sent.title,
-            tree_name=sent.tree_name,
-            compression=parse_compression(compression, result_format) if compression is not None else None,
-        )
-
-
-def _explain(location: tuple[int | str, ...], text: str) -> str:
-    place = ".".join(str(part) for part in location)
-    return f"{place}: {text}" if place else text.removeprefix("Value error, ")
-
-
-def _one_of(kind: type[ResultFormat], key: str, value: str) -> ResultFormat:
-    try:
-        return kind(value)
-    except ValueError:
-        allowed = ", ".join(member.value for member in kind)
-        message = f"{key} {value!r} is not offered; allowed: {allowed}"
-        raise InvalidRequest(message) from None
-
-
-def _object_store(value: str) -> ResultDestination:
-    if value != ResultDestination.OBJECT_STORE.value:
-        message = f"result-destination {value!r} is not offered here; allowed: object-store"
-        raise InvalidRequest(message)
-    return ResultDestination.OBJECT_STORE

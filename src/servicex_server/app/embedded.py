@@ -12,12 +12,15 @@ from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.settings import LOOPBACK, Settings, to_compressions
 from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
 from servicex_server.model.worker import ExecutorSpec
 from servicex_server.queue.transports.embedded import EmbeddedQueue
+from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.telemetry import logs
 from servicex_server.telemetry.machine import usable_cores
 
@@ -123,7 +126,7 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
             "forbidden_folders": [str(data.path)],
             "allowed_private_hosts": list(settings.allowed_private_hosts),
             "n_threads": settings.worker_threads or max(1, usable_cores() // settings.workers),
-            "sandbox": _sandbox_bounds(settings),
+            "sandbox": msgspec.to_builtins(sandbox_limits(settings)),
         },
     )
     return LocalWorkers(
@@ -138,16 +141,17 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
     )
 
 
-def _sandbox_bounds(settings: Settings) -> dict[str, float] | None:
+def sandbox_limits(settings: Settings) -> SandboxLimits | None:
     """What the code of a python query may use; None to run none."""
     if settings.python_generator == "off":
         return None
-    return {
-        "memory_bytes": settings.python_memory_bytes,
+    return SandboxLimits(
+        memory_bytes=settings.python_memory_bytes,
+        time_s=settings.python_time_s,
         # So that its own words reach the user, not those for a worker that hangs.
-        "time_s": min(settings.python_time_s, 0.9 * settings.file_deadline_s),
-        "input_bytes": settings.python_input_bytes,
-    }
+        file_time_s=0.9 * settings.file_deadline_s,
+        input_bytes=settings.python_input_bytes,
+    )
 
 
 async def _open_services(

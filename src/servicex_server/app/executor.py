@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from servicex_server.model.unit import PreflightUnit, Report, Unit
 from servicex_server.run.execute import preflight_unit, transform_unit
 from servicex_server.run.sandbox.limits import SandboxLimits
+from servicex_server.run.sandbox.stage import remove_abandoned
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.backends.local import LocalStore
 
@@ -20,12 +23,15 @@ def build(
     forbidden_folders: list[str],
     allowed_private_hosts: list[str],
     n_threads: int,
-    sandbox: dict[str, float] | None,
+    sandbox: dict[str, object] | None,
 ) -> Callable[[Unit], Report]:
     """The function that turns a unit into its report; made once in each child.
 
     Args:
-        sandbox: `memory_bytes`, `time_s` and `input_bytes` of python queries; None to run none.
+        sandbox: `SandboxLimits` of python queries as plain values; None to run none.
+
+    Raises:
+        msgspec.ValidationError: `sandbox` holds values of other types.
     """
     store = LocalStore(Path(store_folder), min_free_bytes=min_free_bytes)
     policy = SourcePolicy(
@@ -34,13 +40,9 @@ def build(
         allowed_private_hosts=tuple(allowed_private_hosts),
     )
 
-    limits = None
-    if sandbox is not None:
-        limits = SandboxLimits(
-            memory_bytes=int(sandbox["memory_bytes"]),
-            time_s=sandbox["time_s"],
-            input_bytes=int(sandbox["input_bytes"]),
-        )
+    # Gigabytes each, and this process may be the next one of the one that left them.
+    remove_abandoned(store.scratch_folder())
+    limits = msgspec.convert(sandbox, SandboxLimits | None)
 
     def execute(unit: Unit) -> Report:
         if isinstance(unit, PreflightUnit):

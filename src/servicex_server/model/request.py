@@ -91,6 +91,14 @@ class TransformRequest:
     secret_key: str
     compression: str | None = None
 
+    @property
+    def knows_events_read(self) -> bool:
+        """Whether entries read are counted: the code of a python query reads its file by itself.
+
+        For such a query rows returned stand for them, since the wire has an integer there.
+        """
+        return self.codegen != "python"
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -158,7 +166,7 @@ class Statistics:
     Attributes:
         min_s, max_s, avg_s, total_s: wall time of a file's counted attempt.
         total_bytes: size of the result objects.
-        total_events: entries read, before any selection.
+        total_events: entries read, before any selection; of a python query the rows that it returned.
         events_per_s: entries read per second of attempt time.
     """
 

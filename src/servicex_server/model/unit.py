@@ -110,7 +110,7 @@ class FileDone:
 
     Attributes:
         path: the replica that was read.
-        n_events_in: entries read, before any selection.
+        n_events_in: entries read, before any selection; of a python query the rows that it returned.
         n_events_out: rows written, after the selection.
         bytes_read: bytes fetched from the replica.
         size_bytes: size of the result object as the worker saw it; the store has the last word.

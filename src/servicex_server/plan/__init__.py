@@ -10,6 +10,7 @@ for the types of vectors. May import model, errors.
     plan        the records that come out: Plan, BoundPlan
     schema      what a file must tell about itself
     pattern     names chosen by globs and regular expressions; near names
+    filtered    columns and objects that the patterns of a query choose
     bind        plan + schema -> bound plan
     infer       the type that each operation gives
     vector      what may be asked of vectors

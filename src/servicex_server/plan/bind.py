@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from servicex_server.errors import QueryError, QueryTypeError, UnknownName, UnsupportedQuery
 from servicex_server.plan import pattern
+from servicex_server.plan.filtered import filtered_columns, matching_objects, own_name, paths_of
 from servicex_server.plan.ir import (
     Align,
     Apply,
@@ -105,7 +106,7 @@ def bind(plan: Plan, schema: FileSchema) -> BoundPlan:
                 case ArraysQuery():
                     outputs.extend(_bind_arrays(query, schema, missing))
                 case CopyQuery(patterns=patterns):
-                    copied.update(dict.fromkeys(_matching_objects(patterns, schema)))
+                    copied.update(dict.fromkeys(matching_objects(patterns, schema)))
                 case ScriptQuery():
                     message = "a python query reads whole files; it has no columns to bind"
                     raise UnsupportedQuery(message)
@@ -113,17 +114,6 @@ def bind(plan: Plan, schema: FileSchema) -> BoundPlan:
         message = "the query is nested too deeply"
         raise UnsupportedQuery(message) from error
     return BoundPlan(tuple(outputs), tuple(copied), tuple(missing))
-
-
-def _matching_objects(patterns: Iterable[str], schema: FileSchema) -> list[str]:
-    """Keys whose name without cycle number matches; of several cycles of one object the latest."""
-    matches = pattern.any_of(patterns)
-    latest: dict[str, str] = {}
-    for key in schema.objects():
-        name, _, cycle = key.partition(";")
-        if matches(name) and int(cycle or 0) >= int(latest.get(name, key).partition(";")[2] or 0):
-            latest[name] = key
-    return list(latest.values())
 
 
 def _bind_expression(query: ExpressionQuery, schema: FileSchema) -> BoundOutput:
@@ -159,7 +149,7 @@ class _TreeBinder:
     def __init__(self, tree: TreeSchema) -> None:
         self._tree = tree
         self._names = tree.names()
-        self._by_path = {path: name for name in reversed(self._names) for path in _paths(name)}
+        self._by_path = {path: name for name in reversed(self._names) for path in paths_of(name)}
         self._build = Builder()
         self._columns: dict[str, Typed] = {}
         self._aliases: Mapping[str, Formula] = {}
@@ -172,7 +162,10 @@ class _TreeBinder:
         """Columns or formulas of the tree, cut."""
         self._aliases = dict(query.aliases)
         if query.formulas is None:
-            fields = {_short(name): self._column(name) for name in self._filtered(query)}
+            fields = {
+                own_name(name): self._column(name)
+                for name in filtered_columns(query.filter_name, query.filter_typename, self._tree)
+            }
         else:
             fields = {formula.text: self._formula(formula) for formula in query.formulas}
         if query.cut is not None:
@@ -199,25 +192,6 @@ class _TreeBinder:
             )
             for name, value in fields.items()
         }
-
-    def _filtered(self, query: ArraysQuery) -> list[str]:
-        """Columns that pass the filters; a column that groups others only where none of those is taken."""
-        by_name = pattern.any_of(query.filter_name)
-        by_typename = pattern.any_of(query.filter_typename)
-        matched = [name for name in self._names if any(map(by_name, (*_paths(name), f"/{name}")))]
-        if query.filter_typename is not None:
-            matched = [name for name in matched if by_typename(self._tree.typename_of(name))]
-        parents = {name[:i] for name in self._names for i, char in enumerate(name) if char == "/"}
-        chosen = set(matched)
-        taken: list[str] = []
-        for name in matched:
-            if name in parents:
-                leaves = {leaf for leaf in self._names if leaf.startswith(f"{name}/") and leaf not in parents}
-                if leaves & chosen:
-                    continue
-            if not isinstance(self._tree.type_of(name), Unknown):
-                taken.append(name)
-        return taken
 
     def _formula(self, formula: Formula) -> Typed:
         if formula.text in self._by_path:
@@ -484,12 +458,3 @@ def _makes_rows(node: Expr) -> bool:
             return first != FULL
         case _:
             return False
-
-
-def _short(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _paths(name: str) -> tuple[str, ...]:
-    """What a column may be called: by its path in the tree, or by its own name alone."""
-    return (name, _short(name)) if "/" in name else (name,)

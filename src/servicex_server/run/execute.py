@@ -84,7 +84,7 @@ class TransformSummary:
     Attributes:
         path: the result file.
         location: the replica that was read, safe to show.
-        n_events_in: entries read, before any selection.
+        n_events_in: entries read, before any selection; of a python query the rows that it returned.
         n_events_out: rows written.
         bytes_read: bytes fetched from the replica.
         size_bytes: size of the result file.
@@ -182,6 +182,9 @@ def transform_file(
                     policy=policy,
                     source_limits=limits,
                     sandbox=sandbox,
+                    compression=compression,
+                    provenance=_provenance(plan),
+                    started=started,
                 )
                 return TransformSummary(
                     path=output,
@@ -192,6 +195,7 @@ def transform_file(
                     bytes_read=script.bytes_read,
                     size_bytes=output.stat().st_size,
                     seconds=time.monotonic() - started,
+                    tally=script.tally,
                 )
             source = timed(open_source(replica, policy, limits))
             with RootFile(source) as file:

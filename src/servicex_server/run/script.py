@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import awkward as ak
 
 from servicex_server.errors import FormatError, UnknownCodegen
+from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.tally import StageSeconds, Tally
 from servicex_server.plan.ir import Zip
 from servicex_server.plan.plan import (
     DEFAULT_OUTPUT_TREE,
@@ -23,7 +25,7 @@ from servicex_server.plan.plan import (
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.run.sandbox.process import InputFile, run_script
 from servicex_server.run.sandbox.result import ScriptOutput
-from servicex_server.run.sandbox.stage import plain_name, stage
+from servicex_server.run.sandbox.stage import plain_name, staged
 from servicex_server.run.write.canonical import schema_of
 from servicex_server.run.write.fit import check_format
 from servicex_server.run.write.open import new_result
@@ -35,14 +37,23 @@ from servicex_server.source.protocol import ByteSource, SourceLimits
 
 CHUNK_BYTES = 64 * 2**20
 """The result is encoded in pieces of about this size."""
+_LEAST_TIME_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptCounts:
-    """What a script did: rows that it returned, and bytes of the file that it was given."""
+    """What a script did.
+
+    Attributes:
+        n_rows: rows that it returned.
+        bytes_read: size of the file that it was given.
+        tally: seconds to fetch the file (`read`), to run the code, its own reading included (`filter`), and
+            to write the result (`encode`). Nothing else shows from outside.
+    """
 
     n_rows: int
     bytes_read: int
+    tally: Tally
 
 
 def transform_script(
@@ -54,11 +65,17 @@ def transform_script(
     policy: SourcePolicy,
     source_limits: SourceLimits | None,
     sandbox: SandboxLimits | None,
+    compression: Compression | None,
+    provenance: Mapping[str, str],
+    started: float,
 ) -> ScriptCounts:
     """Runs the code over one replica and writes what it returns to `output`.
 
     Args:
         sandbox: what the code may use; None where python queries are switched off.
+        compression: of the result; None for its format's default.
+        provenance: what the result says of its origin.
+        started: when the work at this file began, with other replicas maybe, on the monotonic clock.
 
     Raises:
         QueryError: the code failed; says in which of its lines.
@@ -68,36 +85,40 @@ def transform_script(
     if sandbox is None:
         message = "the code generator 'python' is switched off here"
         raise UnknownCodegen(message)
-    with _input(location, output.parent, policy, source_limits, sandbox) as (input_file, n_bytes):
-        arrays = run_script(script.source, input_file, sandbox, output.parent)
+    opened = time.monotonic()
+    source = open_source(location, policy, source_limits)
+    try:
+        with _input(source, location, output.parent, sandbox, started) as input_file:
+            fetched = time.monotonic()
+            left_s = max(_LEAST_TIME_S, started + sandbox.file_time_s - fetched)
+            limits = replace(sandbox, time_s=min(sandbox.time_s, round(left_s, 1)))
+            arrays = run_script(script.source, input_file, limits, output.parent)
+            ended = time.monotonic()
+    finally:
+        source.close()
     outputs = [_to_output(each) for each in arrays]
     if result_format is ResultFormat.PARQUET and len(outputs) > 1:
         outputs = _stack(outputs)
     check_format(BoundPlan(tuple(bound for bound, _ in outputs)), result_format)
-    with new_result(output, result_format) as writer:
+    with new_result(output, result_format, compression, provenance=provenance) as writer:
         for bound, array in outputs:
             _write(writer, bound, array)
-    return ScriptCounts(sum(len(array) for _, array in outputs), n_bytes)
+    seconds = StageSeconds(read=fetched - opened, filter=ended - fetched, encode=time.monotonic() - ended)
+    return ScriptCounts(sum(len(array) for _, array in outputs), source.size_bytes, Tally(seconds=seconds))
 
 
 @contextmanager
 def _input(
-    location: str, scratch: Path, policy: SourcePolicy, limits: SourceLimits | None, sandbox: SandboxLimits
-) -> Iterator[tuple[InputFile, int]]:
-    """The file for the sandbox, and its size: a local one where it lies, any other as a copy."""
-    source = open_source(location, policy, limits)
-    try:
-        if isinstance(source, LocalSource):
-            path = Path(source.location)
-            # The path may come to lead elsewhere before the sandbox opens it.
-            yield InputFile(path, plain_name(location), _identity(source)), source.size_bytes
-            return
-        with tempfile.TemporaryDirectory(prefix="staged-", dir=scratch) as folder:
-            copy = Path(folder, plain_name(location))
-            stage(source, copy, sandbox.input_bytes)
-            yield InputFile(copy, copy.name), source.size_bytes
-    finally:
-        source.close()
+    source: ByteSource, location: str, scratch: Path, sandbox: SandboxLimits, started: float
+) -> Iterator[InputFile]:
+    """The file for the sandbox: a local one where it lies, any other as a copy."""
+    name = plain_name(location)
+    if isinstance(source, LocalSource):
+        # The path may come to lead elsewhere before the sandbox opens it.
+        yield InputFile(Path(source.location), name, _identity(source))
+        return
+    with staged(source, scratch, sandbox.input_bytes, started + sandbox.fetch_time_s) as copy:
+        yield InputFile(copy, name)
 
 
 def _identity(source: ByteSource) -> tuple[int, int, int]:

@@ -26,10 +26,10 @@ from servicex_server.api.schemas import (
     ListedRequest,
     Progress,
     RequestStatus,
-    TransformSubmission,
     naive_time,
     wire_time,
 )
+from servicex_server.api.submission import TransformSubmission
 from servicex_server.errors import InvalidRequest
 from servicex_server.model.ids import DatasetId, FileId, RequestId
 from servicex_server.model.kinds import (

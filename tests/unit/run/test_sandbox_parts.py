@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import errno
+import math
+import os
 import shutil
+import signal
 import struct
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from servicex_server.app.checks import Grade, examine
+from servicex_server.app.executor import build
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.settings import load
-from servicex_server.errors import ResourceExhausted, SourceRefused
+from servicex_server.errors import ResourceExhausted, SourceRefused, SourceUnavailable
 from servicex_server.run.sandbox import stage
 from servicex_server.run.sandbox.available import explain, why_unavailable
 from servicex_server.run.sandbox.command import sandbox_command
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.run.sandbox.syscalls import MACHINES, syscall_filter
+from servicex_server.store.backends.local import LocalStore
 
 KILL, ALLOW = 0x80000000, 0x7FFF0000
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
-def verdict(program: bytes, architecture: int, number: int, first_argument: int = 0) -> int:
+def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
     """What the kernel would answer: classic BPF, as far as the filter uses it."""
-    data = struct.pack("<IIQQ", number, architecture, 0, first_argument)
+    data = struct.pack("<IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
     steps = [struct.unpack("<HBBI", program[at : at + 8]) for at in range(0, len(program), 8)]
     position, accumulator = 0, 0
     while True:
@@ -52,12 +59,18 @@ def test_the_filter_refuses_processes_and_sockets_and_lets_the_rest_pass(machine
     program = syscall_filter(machine)
     assert program is not None
     here = ARCHITECTURES[machine]
-    clone, socket, ptrace, read = {"x86_64": (56, 41, 101, 0), "aarch64": (220, 198, 117, 63)}[machine]
+    clone, socket, ptrace, read, mmap = {
+        "x86_64": (56, 41, 101, 0, 9),
+        "aarch64": (220, 198, 117, 63, 222),
+    }[machine]
     assert verdict(program, here, read) == ALLOW
     assert verdict(program, here, socket) == refusal(errno.ENETUNREACH)
     assert verdict(program, here, ptrace) == refusal(errno.EPERM)
     assert verdict(program, here, clone, 0x01200011) == refusal(errno.EPERM)
     assert verdict(program, here, clone, 0x003D0F00) == ALLOW
+    for flags, allowed in [(0x01, True), (0x22, True), (0x4022, True), (0x21, False), (0x8023, False)]:
+        expected = ALLOW if allowed else refusal(errno.EPERM)
+        assert verdict(program, here, mmap, 0, 4096, 3, flags, 2**64 - 1) == expected
     assert verdict(program, here, 435) == refusal(errno.ENOSYS)
     assert verdict(program, here, 0x40000000 + read) == refusal(errno.ENOSYS)
     assert verdict(program, 0x40000003, read) == KILL
@@ -154,23 +167,77 @@ def test_fetches_a_file_piece_by_piece(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(stage, "PIECE_BYTES", 1000)
     content = bytes(range(256)) * 10
     source = Remote(content)
-    stage.stage(source, tmp_path / "copy", 10_000)
-    assert (tmp_path / "copy").read_bytes() == content
+    with stage.staged(source, tmp_path, 10_000, math.inf) as path:
+        assert path.read_bytes() == content
+        assert stage.remove_abandoned(tmp_path) == 0
+        assert list(tmp_path.iterdir()) == [path]
     assert source.largest == 1000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fetching_ends_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "PIECE_BYTES", 2**20)
+    source = Remote(bytes(3 * 2**20))
+    with (
+        pytest.raises(SourceUnavailable, match="could not be fetched in time: 1 MiB of 3 MiB came"),
+        stage.staged(source, tmp_path, 2**30, time.monotonic()),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("time_s", "fetch_time_s"), [(900, 2340), (3000, 1620), (10_000, 1620)])
+def test_fetching_leaves_time_for_the_code(time_s: float, fetch_time_s: float) -> None:
+    assert SandboxLimits(time_s=time_s, file_time_s=3240).fetch_time_s == fetch_time_s
+    assert SandboxLimits(time_s=time_s).fetch_time_s == math.inf
+
+
+def test_what_a_killed_process_had_fetched_is_gone_when_the_next_one_starts(tmp_path: Path) -> None:
+    scratch = LocalStore(tmp_path / "store").scratch_folder()
+    program = f"""
+import math, os, signal
+from pathlib import Path
+from test_sandbox_parts import Remote
+from servicex_server.run.sandbox.stage import staged
+with staged(Remote(b"abc"), Path({str(scratch)!r}), 100, math.inf):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    folder = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+    killed = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.read_bytes() for path in scratch.iterdir()] == [b"abc"]
+    (scratch / "another's.parquet").touch()
+    build(
+        store_folder=str(tmp_path / "store"),
+        min_free_bytes=0,
+        local_roots=[],
+        forbidden_folders=[],
+        allowed_private_hosts=[],
+        n_threads=1,
+        sandbox=None,
+    )
+    assert [path.name for path in scratch.iterdir()] == ["another's.parquet"]
 
 
 def test_a_file_that_is_too_large_is_not_fetched(tmp_path: Path) -> None:
     source = Remote(bytes(2 * 2**20))
-    with pytest.raises(SourceRefused, match="has 2 MiB; a python query reads remote files of up to 1 MiB"):
-        stage.stage(source, tmp_path / "copy", 2**20)
+    with (
+        pytest.raises(SourceRefused, match="has 2 MiB; a python query reads remote files of up to 1 MiB"),
+        stage.staged(source, tmp_path, 2**20, math.inf),
+    ):
+        pass
     assert source.largest == 0
-    assert not (tmp_path / "copy").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_not_fetched_onto_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "SPARE_BYTES", 1 << 62)
-    with pytest.raises(ResourceExhausted, match="no space to fetch https"):
-        stage.stage(Remote(b"abc"), tmp_path / "copy", 100)
+    with (
+        pytest.raises(ResourceExhausted, match="no space to fetch https"),
+        stage.staged(Remote(b"abc"), tmp_path, 100, math.inf),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edge import BASE_URL, CORRUPT, REJECTION, Edge, open_edge
+from edge import BASE_URL, CORRUPT, REJECTION, SELECTION, Edge, open_edge
 from servicex_server.service.limits import Limits
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
@@ -103,6 +103,22 @@ async def test_a_complete_request_tells_how_many_files_failed(
     await edge.finish(request_id)
     text = check_page(await (await signed_in(edge)).get(f"/transformation-request/{request_id}"))
     assert f">{state}</td>" in text
+
+
+@pytest.mark.parametrize(
+    ("codegen", "selection", "is_known"),
+    [("uproot-raw", SELECTION, True), ("python", "def run_query(file_path): pass", False)],
+)
+async def test_events_read_are_told_where_somebody_counts_them(
+    codegen: str, selection: str, is_known: bool, edge: Edge
+) -> None:
+    request_id = await edge.submit(codegen=codegen, selection=selection)
+    await edge.finish(request_id)
+    http = await signed_in(edge)
+    page = check_page(await http.get(f"/transformation-request/{request_id}"))
+    files = check_page(await http.get(f"/transformation-request/{request_id}/results"))
+    assert ("<td>100</td>" in page) == ("events/s of one worker" in page) == is_known
+    assert ("not known" in page) == ("not known" in files) == (not is_known)
 
 
 async def test_log_link_as_the_client_rewrites_it_works(edge: Edge) -> None:

@@ -21,8 +21,8 @@ from servicex_server.api.schemas import (
     RequestList,
     RequestStatus,
     Submitted,
-    TransformSubmission,
 )
+from servicex_server.api.submission import TransformSubmission
 from servicex_server.errors import InvalidRequest, NotFound
 from servicex_server.model.kinds import CLIENT_FORMATS, FileStatus
 from servicex_server.service import cancel as cancelling

@@ -57,6 +57,8 @@ def sandbox_command(
         *(("--ro-bind", str(path), inside) for path, inside in shown),
         ("--proc", "/proc"),
         ("--dev", "/dev"),
+        # A shared mapping of it is memory that nothing bounds; a device that is bound so cannot be opened.
+        ("--ro-bind", "/dev/null", "/dev/zero"),
         # bubblewrap's own root and /dev live in memory that nothing bounds.
         ("--remount-ro", "/dev", "--remount-ro", "/"),
         ("--chdir", "/tmp"),  # noqa: S108

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -12,6 +13,7 @@ class SandboxLimits:
     Attributes:
         memory_bytes: private memory of its process; as much may go into its result.
         time_s: wall time, the start of Python included.
+        file_time_s: wall time for all there is to do about one file, fetching it included.
         input_bytes: largest remote file that is fetched for it.
         tmp_bytes: what it may write to its private `/tmp`, which lives in memory.
         n_threads: threads of its process.
@@ -24,6 +26,12 @@ class SandboxLimits:
     tmp_bytes: int = 256 * 2**20
     n_threads: int = 256
     n_descriptors: int = 256
+    file_time_s: float = math.inf
+
+    @property
+    def fetch_time_s(self) -> float:
+        """Of the time for a file, what fetching it may take: what the code does not need, or else half."""
+        return max(self.file_time_s - self.time_s, self.file_time_s / 2)
 
 
 def show_bytes(n_bytes: int) -> str:

@@ -23,7 +23,13 @@ from servicex_server.run.sandbox import interpreter
 from servicex_server.run.sandbox.available import explain, find_bwrap, why_unavailable
 from servicex_server.run.sandbox.command import INPUT_FOLDER, RUNNER, sandbox_command
 from servicex_server.run.sandbox.limits import SandboxLimits, show_bytes
-from servicex_server.run.sandbox.result import ScriptError, ScriptOutput, has_started, read_result
+from servicex_server.run.sandbox.result import (
+    BadResult,
+    ScriptError,
+    ScriptOutput,
+    has_started,
+    read_result,
+)
 from servicex_server.run.sandbox.syscalls import syscall_filter
 
 logger = logging.getLogger(__name__)
@@ -33,6 +39,8 @@ _END_TIMEOUT_S = 10.0
 _PRINTED_BYTES = 4096
 _LIBRARY_BYTES = 2**30
 """Address space for libraries and their reservations, which the bound on private memory does not count."""
+_SPARE_BYTES = 64 * 2**20
+"""What RLIMIT_DATA does not count of a process that means well: its stack, relocated libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,8 @@ def run_script(
     if not started and ended.broken_bound is None:
         message = f"the sandbox did not start: {explain(_last_line(ended.printed) or f'code {ended.code}')}"
         raise AttemptLost(message)
+    if isinstance(outcome, ScriptError) and outcome.kind == "input":
+        raise _check_input(input_file)
     raise _to_error(outcome, ended, limits)
 
 
@@ -190,28 +200,58 @@ def _watch(process: subprocess.Popen[bytes], limits: SandboxLimits) -> _Ended:
 def _broken_bound(pid: int, deadline: float, limits: SandboxLimits) -> str | None:
     if time.monotonic() > deadline:
         return f"took longer than {limits.time_s:g} s"
-    # For the superuser the kernel does not count them, whatever user he is inside.
-    if any(n_threads > limits.n_threads for n_threads in _threads_below(pid)):
-        return f"started more than {limits.n_threads} threads"
+    n_bytes = 0
+    for child in _processes_below(pid):
+        # Of one that has just ended nothing can be told.
+        with suppress(OSError):
+            # For the superuser the kernel does not count them, whatever user he is inside.
+            if _count_threads(child) > limits.n_threads:
+                return f"started more than {limits.n_threads} threads"
+            n_bytes += _private_bytes(child)
+    # RLIMIT_DATA forgets pages that were filled and then made read-only.
+    if n_bytes > limits.memory_bytes + _SPARE_BYTES:
+        return f"used more than {show_bytes(limits.memory_bytes)} of memory"
     return None
 
 
-def _threads_below(pid: int) -> Iterator[int]:
-    """Numbers of threads of the processes that a process has started."""
+def _count_threads(pid: int) -> int:
+    # Links of a folder: one for each subfolder and two of its own.
+    return Path(f"/proc/{pid}/task").stat().st_nlink - 2
+
+
+def _private_bytes(pid: int) -> int:
+    """Memory of a process that belongs to no file: resident pages, less those shared or of files."""
+    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split())
+    return (resident - shared) * resource.getpagesize()
+
+
+def _processes_below(pid: int) -> Iterator[int]:
+    """The processes that a process has started, and those that they have."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     except OSError:
         return
     for child in children:
-        with suppress(OSError):
-            # Links of a folder: one for each subfolder and two of its own.
-            yield Path(f"/proc/{child}/task").stat().st_nlink - 2
-        yield from _threads_below(int(child))
+        yield int(child)
+        yield from _processes_below(int(child))
 
 
-def _to_error(
-    error: ScriptError | None, ended: _Ended, limits: SandboxLimits
-) -> QueryError | SourceUnavailable:
+def _check_input(input_file: InputFile) -> QueryError | SourceUnavailable:
+    """What to make of a word from inside that the file has changed, which code may say by itself.
+
+    Were it believed, each replica would be tried, again and again, for an error of the code.
+    """
+    if input_file.identity is not None:
+        try:
+            status = input_file.path.stat()
+        except OSError as error:
+            return SourceUnavailable(f"cannot read {input_file.path}: {error.strerror}")
+        if (status.st_size, status.st_mtime_ns, status.st_ino) != input_file.identity:
+            return SourceUnavailable(f"{input_file.path} changed while it was opened")
+    return BadResult("the code has tampered with its result: it says that the file has changed")
+
+
+def _to_error(error: ScriptError | None, ended: _Ended, limits: SandboxLimits) -> QueryError:
     """What the user is told."""
     if ended.broken_bound is not None:
         return QueryError(f"the query {ended.broken_bound} and was stopped")
@@ -219,8 +259,6 @@ def _to_error(
         return QueryError(_describe_end(ended))
     place = f" (line {error.line} of the code: {error.text})" if error.line else ""
     match error.kind:
-        case "input":
-            return SourceUnavailable(error.message)
         case "memory":
             return QueryError(f"the query used more than {show_bytes(limits.memory_bytes)} of memory{place}")
         case "size":

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 40
 _KILL_PROCESS, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _CLONE_THREAD = 0x00010000
+_MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20
 _X32 = 0x40000000
 
 # The same numbers on all architectures: calls that came after Linux 5.1.
@@ -30,12 +31,13 @@ _NEW_CALLS = {
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """An architecture: its number, the calls that make processes, and those that are refused outright."""
+    """An architecture: its number, the calls whose arguments count, and those that are refused outright."""
 
     audit_number: int
     clone: int
     clone3: int
     socket: int
+    mmap: int
     refused: Mapping[str, int]
 
 
@@ -46,6 +48,7 @@ _MACHINES: Mapping[str, _Machine] = MappingProxyType(
             clone=56,
             clone3=435,
             socket=41,
+            mmap=9,
             refused={
                 "fork": 57, "vfork": 58, "ptrace": 101, "syslog": 103, "pivot_root": 155, "chroot": 161,
                 "acct": 163, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169,
@@ -62,6 +65,7 @@ _MACHINES: Mapping[str, _Machine] = MappingProxyType(
             clone=220,
             clone3=435,
             socket=198,
+            mmap=222,
             refused={
                 "ptrace": 117, "syslog": 116, "pivot_root": 41, "chroot": 51, "acct": 89, "mount": 40,
                 "umount2": 39, "swapon": 224, "swapoff": 225, "reboot": 142, "init_module": 105,
@@ -82,7 +86,8 @@ def syscall_filter(machine: str | None = None) -> bytes | None:
     """The filter for an architecture (this one's by default); None if its calls are not known.
 
     Threads may be started, processes not (EPERM). A socket cannot be made: "Network is unreachable". Shared
-    memory outside of files is refused, because no other bound counts it.
+    memory without a file (System V's, memfd_create, an anonymous shared mmap) is refused, because RLIMIT_DATA
+    does not count it; an mmap of /dev/zero looks like that of a file, so that the sandbox must not have one.
     """
     known = _MACHINES.get(machine or platform.machine())
     if known is None:
@@ -100,6 +105,7 @@ def syscall_filter(machine: str | None = None) -> bytes | None:
     ]
     for number in known.refused.values():
         program += _refuse(number, errno.EPERM)
+    program += _refuse_anonymous_shared(known.mmap)
     program += [
         _step(_JUMP_EQUAL, known.clone, no=3),
         _step(_LOAD, _FIRST_ARGUMENT),
@@ -112,6 +118,17 @@ def syscall_filter(machine: str | None = None) -> bytes | None:
 
 def _refuse(number: int, error: int) -> list[bytes]:
     return [_step(_JUMP_EQUAL, number, no=1), _step(_RETURN, _ERRNO | error)]
+
+
+def _refuse_anonymous_shared(mmap: int) -> list[bytes]:
+    return [
+        _step(_JUMP_EQUAL, mmap, no=5),
+        _step(_LOAD, _FOURTH_ARGUMENT),  # its flags: the lower half, on machines that are little-endian
+        _step(_JUMP_BITS, _MAP_ANONYMOUS, no=2),
+        _step(_JUMP_BITS, _MAP_SHARED, no=1),  # also set in MAP_SHARED_VALIDATE
+        _step(_RETURN, _ERRNO | errno.EPERM),
+        _step(_RETURN, _ALLOW),
+    ]
 
 
 def _step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
