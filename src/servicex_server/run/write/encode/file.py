@@ -83,7 +83,7 @@ class EncodedFile:
         if not self._groups:
             # awkward cannot read a file without any row group; nor do the official transformers write one.
             self._append(encode_group(shred(empty, self._schema), self._options))
-        end = encode_end(self._schema, self._groups, self._position, self._details, self._created_by)
+        end = encode_end(self._schema, self._groups, self._details, self._created_by)
         self._file.write(end)
         self._file.close()
 
@@ -100,8 +100,7 @@ class EncodedFile:
             self._append(encode_group(columns, self._options))
 
     def _append(self, group: RowGroup) -> None:
-        options = self._options
-        placed = place_group(group, self._position, options.compression, page_index=options.page_index)
+        placed = place_group(group, self._position, self._options.compression)
         for chunk in group.chunks:
             for buffer in chunk.buffers():
                 self._file.write(buffer)
