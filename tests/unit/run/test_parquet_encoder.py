@@ -19,8 +19,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from array_layouts import NUMBERS, layouts, numbers, tables, text
+from nested_arrays import bound_output
 from servicex_server.errors import FormatError
-from servicex_server.run.write.canonical import to_canonical
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.run.write.canonical import schema_of, to_canonical
 from servicex_server.run.write.encode import ParquetOptions
 from servicex_server.run.write.encode import pages as pages_module
 from servicex_server.run.write.encode.file import EncodedFile
@@ -28,6 +30,7 @@ from servicex_server.run.write.encode.options import Compression
 from servicex_server.run.write.encode.schema import read_schema
 from servicex_server.run.write.encode.shred import shred
 from servicex_server.run.write.encode.thrift import Reader
+from servicex_server.run.write.open import new_result
 
 CODECS: tuple[Compression, ...] = ("none", "snappy", "gzip", "lz4_raw", "zstd")
 
@@ -449,3 +452,16 @@ def test_many_columns_and_row_groups_fit_into_the_footer(tmp_path: Path) -> None
     found = write(tmp_path / "ours", [array], ParquetOptions(group_rows=1))
     assert (found.num_row_groups, found.metadata.num_columns) == (16, 16)
     assert seen(ak.from_parquet(tmp_path / "ours")) == seen(array)
+
+
+def test_what_another_writer_encoded_is_refused(tmp_path: Path) -> None:
+    array = ak.Array({"x": [1, 2]})
+    with new_result(tmp_path / "arrow", ResultFormat.ARROW) as other:
+        other.begin(bound_output(schema_of(array)), array[:0])
+        foreign = other.encode(array)
+    with (
+        pytest.raises(TypeError, match="a Parquet file cannot write Table"),
+        new_result(tmp_path / "parquet", ResultFormat.PARQUET) as writer,
+    ):
+        writer.begin(bound_output(schema_of(array)), array[:0])
+        writer.write(foreign)
