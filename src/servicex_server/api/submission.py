@@ -54,7 +54,8 @@ class TransformSubmission(BaseModel):
     )
     compression: Text | None = Field(
         None,
-        description="Codec and level of the results, such as `zstd:3`; "
+        description="Codec and level of the results, such as `zstd:3`, in Parquet also `zstd:3+split`, which "
+        "splits floats into streams of bytes; "
         + "; ".join(f"{kind.value}: {', '.join(codecs)}" for kind, codecs in CODECS.items()),
     )
 

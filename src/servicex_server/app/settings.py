@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     compression: Annotated[dict[str, str], NoDecode] = Field(
         {},
         description="Codec and level of results whose submitter names none, per format "
-        "(`parquet=zstd:3,hdf5=gzip:6`).",
+        "(`parquet=zstd:3+split,hdf5=gzip:6`).",
     )
     min_free_bytes: int = Field(
         2**30, ge=0, description="Results are refused when less than this is free on the data folder's disk."

@@ -26,7 +26,8 @@ def transform(
         str, typer.Option("--format", help="parquet, root-file (or root-ttree), root-rntuple, arrow or hdf5.")
     ] = "parquet",
     compression: Annotated[
-        str | None, typer.Option(help="Codec and level of the results, such as zstd:3, gzip:6 or none.")
+        str | None,
+        typer.Option(help="Codec and level of the results, such as zstd:3, zstd:3+split, gzip:6 or none."),
     ] = None,
     tree: Annotated[str | None, typer.Option(help="Tree to read, where the query does not name one.")] = None,
     max_events: Annotated[

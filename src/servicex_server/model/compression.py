@@ -22,37 +22,52 @@ CODECS: Mapping[ResultFormat, Mapping[str, Levels]] = {
 }
 """What each format takes, its default first. Higher levels exist, but need a worker's memory or minutes."""
 
-_TEXT = re.compile(r"([a-z0-9]{1,16})(?::([0-9]{1,4}))?")
+SPLIT_FORMATS = frozenset({ResultFormat.PARQUET})
+"""Formats in which floats may be split into streams of first, second, … bytes before they are compressed."""
+_SPLIT = "+split"
+
+_TEXT = re.compile(r"([a-z0-9]{1,16})(?::([0-9]{1,4}))?(\+split)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """A codec by its name, and its level; None for the level that the codec's format makes usual."""
+    """How bytes become fewer.
+
+    Attributes:
+        codec: its name.
+        level: of the codec; None for the one that the codec's format makes usual.
+        is_split: whether floats are split into streams of first, second, … bytes before.
+    """
 
     codec: str
     level: int | None = None
+    is_split: bool = False
 
     def __str__(self) -> str:
-        return self.codec if self.level is None else f"{self.codec}:{self.level}"
+        level = "" if self.level is None else f":{self.level}"
+        return self.codec + level + (_SPLIT if self.is_split else "")
 
 
 def parse_compression(text: str, result_format: ResultFormat) -> Compression:
-    """The compression in a text such as `zstd:3` or `none`.
+    """The compression in a text such as `zstd:3`, `zstd:3+split` or `none`.
 
     Raises:
         InvalidRequest: no codec, or level, of this format; the text tells those that are.
 
     >>> parse_compression("zstd:3", ResultFormat.PARQUET)
-    Compression(codec='zstd', level=3)
+    Compression(codec='zstd', level=3, is_split=False)
     """
     codecs = CODECS[result_format]
     match = _TEXT.fullmatch(text)
-    if match is not None and match[1] in codecs:
-        compression = Compression(match[1], None if match[2] is None else int(match[2]))
+    if match is not None and match[1] in codecs and (not match[3] or _may_split(match[1], result_format)):
+        level = None if match[2] is None else int(match[2])
+        compression = Compression(match[1], level, is_split=match[3] is not None)
         levels = codecs[compression.codec]
         if compression.level is None or (levels and levels[0] <= compression.level <= levels[1]):
             return compression
     allowed = ", ".join(_describe(codec, levels) for codec, levels in codecs.items())
+    if result_format in SPLIT_FORMATS:
+        allowed += f"; {_SPLIT} after all but none splits floats into streams of bytes"
     message = f"compression {text[:64]!r} is not offered for {result_format.value}; allowed: {allowed}"
     raise InvalidRequest(message)
 
@@ -60,6 +75,10 @@ def parse_compression(text: str, result_format: ResultFormat) -> Compression:
 def default_compression(result_format: ResultFormat) -> Compression:
     """What is used where nobody asks for another."""
     return Compression(next(iter(CODECS[result_format])))
+
+
+def _may_split(codec: str, result_format: ResultFormat) -> bool:
+    return result_format in SPLIT_FORMATS and codec != "none"
 
 
 def _describe(codec: str, levels: Levels) -> str:

@@ -34,6 +34,9 @@ from servicex_server.run.read.root import Columns
 from servicex_server.run.write.protocol import Encoded, Writer
 
 Span = tuple[int, int]
+_LEAST_SHARE_BYTES = 512 * 1024
+"""Of a chunk, uncompressed: for less it does not pay to wake a thread."""
+
 T = TypeVar("T")
 
 
@@ -76,7 +79,7 @@ def write_table(
         n_threads: chunks at once.
     """
     writer.begin(output, evaluate_empty(output, tree))
-    spans = list(_chunks(output, tree, span, chunk_bytes))
+    spans = list(_chunks(output, tree, span, chunk_bytes, n_threads))
     total = TableCounts()
     weights = _find_weights(output, tree)
     chunks = _in_order(lambda part: _encode(writer, output, tree, part, weights), spans, n_threads)
@@ -112,17 +115,21 @@ def evaluate_empty(output: BoundOutput, tree: Columns) -> ak.Array:
         raise QueryTypeError(message) from error
 
 
-def _chunks(output: BoundOutput, tree: Columns, span: Span, chunk_bytes: int) -> Iterator[Span]:
+def _chunks(
+    output: BoundOutput, tree: Columns, span: Span, chunk_bytes: int, n_threads: int
+) -> Iterator[Span]:
     start, stop = span
     if not output.is_chunkable:
         yield start, stop
         return
+    total_bytes = tree.n_bytes(output.columns)
     yield from entry_ranges(
         start,
         stop,
         boundaries=tree.boundaries(output.columns),
-        bytes_per_entry=tree.n_bytes(output.columns) / max(1, tree.n_entries),
+        bytes_per_entry=total_bytes / max(1, tree.n_entries),
         chunk_bytes=chunk_bytes,
+        share_bytes=None if n_threads == 1 else max(_LEAST_SHARE_BYTES, total_bytes / (2 * n_threads)),
     )
 
 

@@ -45,3 +45,18 @@ def test_anything_else_is_refused_with_what_is_offered(text: str) -> None:
         parse_compression(text, ResultFormat.ARROW)
     assert "for arrow; allowed: zstd (zstd:1 to zstd:12), lz4, none" in caught.value.message
     assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("text", ["zstd+split", "zstd:3+split", "gzip:1+split", "lz4+split", "snappy+split"])
+def test_floats_may_be_split_in_parquet_alone(text: str) -> None:
+    compression = parse_compression(text, ResultFormat.PARQUET)
+    assert compression.is_split
+    assert str(compression) == text
+    with pytest.raises(InvalidRequest, match="not offered for arrow"):
+        parse_compression(text, ResultFormat.ARROW)
+
+
+@pytest.mark.parametrize("text", ["none+split", "zstd+split:3", "zstd:3+", "zstd:3+split+split", "+split"])
+def test_what_cannot_be_split_is_refused_with_what_can(text: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"snappy, .*\+split after all but none splits floats"):
+        parse_compression(text, ResultFormat.PARQUET)

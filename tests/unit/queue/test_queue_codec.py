@@ -37,7 +37,7 @@ PLAIN[RequestId] = PLAIN[str]
 PLAIN[tuple[str, ...]] = st.lists(PLAIN[str], max_size=3).map(tuple)
 PLAIN[tuple[tuple[str, ...], ...]] = st.lists(PLAIN[tuple[str, ...]], max_size=3).map(tuple)
 PLAIN[ResultFormat] = st.sampled_from(ResultFormat)
-PLAIN[Compression | None] = st.none() | st.builds(Compression, PLAIN[str], PLAIN[int | None])
+PLAIN[Compression | None] = st.none() | st.builds(Compression, PLAIN[str], PLAIN[int | None], st.booleans())
 PLAIN[Tally] = st.builds(
     Tally,
     PLAIN[int],

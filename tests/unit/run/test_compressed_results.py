@@ -18,7 +18,7 @@ import uproot
 
 from nested_arrays import bound_output
 from servicex_server.errors import ResourceExhausted
-from servicex_server.model.compression import CODECS, Compression
+from servicex_server.model.compression import CODECS, Compression, parse_compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.run.write.canonical import schema_of
 from servicex_server.run.write.open import new_result
@@ -72,6 +72,15 @@ def test_what_is_compressed_comes_back(kind: ResultFormat, compression: Compress
         assert size > ARRAY.x.layout.content.nbytes
     else:
         assert size < ARRAY.nbytes
+
+
+@pytest.mark.parametrize("text", ["zstd:1", "zstd:1+split", "lz4+split", "gzip:2+split"])
+def test_floats_are_split_if_that_is_asked_for(text: str, tmp_path: Path) -> None:
+    array = ak.Array({"x": np.random.default_rng(3).normal(size=100_000)})
+    write(tmp_path / "out", ResultFormat.PARQUET, parse_compression(text, ResultFormat.PARQUET), array)
+    column = pq.ParquetFile(tmp_path / "out").metadata.row_group(0).column(0)
+    assert ("BYTE_STREAM_SPLIT" in column.encodings) is text.endswith("+split")
+    assert ak.array_equal(ak.from_parquet(tmp_path / "out"), array)
 
 
 def test_the_codec_is_the_one_asked_for(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from array_layouts import NUMBERS, layouts, numbers, tables, text
+from nested_arrays import bound_output
 from servicex_server.errors import FormatError
-from servicex_server.run.write.canonical import to_canonical
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.run.write.canonical import schema_of, to_canonical
 from servicex_server.run.write.encode import ParquetOptions
 from servicex_server.run.write.encode import pages as pages_module
 from servicex_server.run.write.encode.file import EncodedFile
@@ -28,6 +30,7 @@ from servicex_server.run.write.encode.options import Compression
 from servicex_server.run.write.encode.schema import read_schema
 from servicex_server.run.write.encode.shred import shred
 from servicex_server.run.write.encode.thrift import Reader
+from servicex_server.run.write.open import new_result
 
 CODECS: tuple[Compression, ...] = ("none", "snappy", "gzip", "lz4_raw", "zstd")
 
@@ -93,9 +96,7 @@ def choices(draw: st.DrawFn) -> ParquetOptions:
     return ParquetOptions(
         compression=draw(st.sampled_from(CODECS)),
         split_floats=draw(st.booleans()),
-        split_integers=draw(st.booleans()),
         dictionary=draw(st.booleans()),
-        page_index=draw(st.booleans()),
         page_values=draw(st.sampled_from([1, 3, 1000])),
         direct_bytes=draw(st.sampled_from([1, 10**9])),
         group_rows=draw(st.sampled_from([1, 5, 10**9])),
@@ -268,7 +269,8 @@ def test_many_different_values_are_written_as_they_are(name: str, tmp_path: Path
     assert seen(ak.from_parquet(tmp_path / "ours")) == seen(array)
 
 
-def test_floats_are_split_on_demand_and_integers_apart_from_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_split", [True, False])
+def test_floats_are_split_on_demand(is_split: bool, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     array = ak.Array(
         {
@@ -277,13 +279,10 @@ def test_floats_are_split_on_demand_and_integers_apart_from_them(tmp_path: Path)
             "h": rng.normal(size=1000).astype("f2"),
         }
     )
-    for floats in (True, False):
-        for integers in (True, False):
-            options = ParquetOptions(split_floats=floats, split_integers=integers)
-            group = write(tmp_path / "ours", [array], options).metadata.row_group(0)
-            split = ["BYTE_STREAM_SPLIT" in group.column(number).encodings for number in range(3)]
-            assert split == [integers, floats, False]
-            assert seen(ak.from_parquet(tmp_path / "ours")) == seen(array)
+    group = write(tmp_path / "ours", [array], ParquetOptions(split_floats=is_split)).metadata.row_group(0)
+    split = ["BYTE_STREAM_SPLIT" in group.column(number).encodings for number in range(3)]
+    assert split == [False, is_split, False]
+    assert seen(ak.from_parquet(tmp_path / "ours")) == seen(array)
 
 
 def test_the_default_holds_nothing_that_an_old_reader_refuses(tmp_path: Path) -> None:
@@ -353,14 +352,11 @@ def test_bounds_are_marked_as_exact_and_left_out_where_they_would_be_long(tmp_pa
     assert found["w"] == {3: 0, 5: "é".encode(), 6: b"z", 7: True, 8: True}
 
 
-def test_pages_end_with_rows_and_have_their_bounds_in_the_index(tmp_path: Path) -> None:
+def test_pages_end_with_rows_and_tell_their_bounds(tmp_path: Path) -> None:
     counts = [2, 0, 7, 1, 1, 0, 5, 30, 0, 0, 1]
     values = np.arange(sum(counts)).astype("f4")
     array = ak.Array({"x": ak.unflatten(values, counts), "y": np.arange(11), "z": [None, 1] * 5 + [None]})
-    found = write(tmp_path / "ours", [array], ParquetOptions(page_values=4, page_index=True))
-    group = found.metadata.row_group(0)
-    assert all(group.column(number).has_offset_index for number in range(3))
-    assert all(group.column(number).has_column_index for number in range(3))
+    write(tmp_path / "ours", [array], ParquetOptions(page_values=4))
     assert seen(ak.from_parquet(tmp_path / "ours")) == seen(array)
     with duckdb.connect() as database:
         where = "SELECT count(*) FROM read_parquet(?) WHERE y >= 6 AND z IS NULL"
@@ -446,13 +442,26 @@ def test_rows_of_a_page_are_fewer_where_values_are_large(
 ) -> None:
     monkeypatch.setattr(pages_module, "TEXT_BYTES", 1000)
     array = ak.Array({"x": [f"{number:0100}" for number in range(100)]})
-    found = write(tmp_path / "ours", [array], ParquetOptions(page_index=True, compression="none"))
+    found = write(tmp_path / "ours", [array], ParquetOptions(compression="none"))
     assert seen(ak.from_parquet(tmp_path / "ours")) == seen(array)
     assert found.metadata.row_group(0).column(0).total_compressed_size > 100 * 104 + 10 * 200
 
 
 def test_many_columns_and_row_groups_fit_into_the_footer(tmp_path: Path) -> None:
     array = ak.Array({f"column_{number}": np.arange(16) + number for number in range(16)})
-    found = write(tmp_path / "ours", [array], ParquetOptions(group_rows=1, page_index=True))
+    found = write(tmp_path / "ours", [array], ParquetOptions(group_rows=1))
     assert (found.num_row_groups, found.metadata.num_columns) == (16, 16)
     assert seen(ak.from_parquet(tmp_path / "ours")) == seen(array)
+
+
+def test_what_another_writer_encoded_is_refused(tmp_path: Path) -> None:
+    array = ak.Array({"x": [1, 2]})
+    with new_result(tmp_path / "arrow", ResultFormat.ARROW) as other:
+        other.begin(bound_output(schema_of(array)), array[:0])
+        foreign = other.encode(array)
+    with (
+        pytest.raises(TypeError, match="a Parquet file cannot write Table"),
+        new_result(tmp_path / "parquet", ResultFormat.PARQUET) as writer,
+    ):
+        writer.begin(bound_output(schema_of(array)), array[:0])
+        writer.write(foreign)

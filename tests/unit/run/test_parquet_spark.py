@@ -79,7 +79,7 @@ def table() -> ak.Array:
 
 def write(path: Path, array: ak.Array, compression: Compression) -> None:
     nothing: Expr = None  # type: ignore[assignment]  # never evaluated here
-    options = ParquetOptions(compression=compression, page_values=500, page_index=True)
+    options = ParquetOptions(compression=compression, page_values=500)
     writer = ParquetWriter(path, options)
     writer.begin(BoundOutput("in", "out", (), (), nothing, schema_of(array)), array[:0])
     writer.write(writer.encode(array))

@@ -81,9 +81,11 @@ def _to_options(compression: Compression) -> ParquetOptions:
     match compression.codec:
         case "lz4":
             # The format's older `lz4` is of an unclear framing; `lz4_raw` is its own replacement for that.
-            return ParquetOptions(compression="lz4_raw")
+            return ParquetOptions(compression="lz4_raw", split_floats=compression.is_split)
         case "zstd" | "gzip" | "snappy" | "none" as codec:
-            return ParquetOptions(compression=codec, level=compression.level)
+            return ParquetOptions(
+                compression=codec, level=compression.level, split_floats=compression.is_split
+            )
     message = f"Parquet has no compression {compression.codec!r}"
     raise ValueError(message)
 

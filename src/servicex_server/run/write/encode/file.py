@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import awkward as ak
@@ -14,6 +15,20 @@ from servicex_server.run.write.encode.pages import RowGroup, encode_group
 from servicex_server.run.write.encode.schema import FileSchema
 from servicex_server.run.write.encode.shred import Column, compact, concatenate, n_bytes, shred
 from servicex_server.run.write.protocol import Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Row groups that only have to be appended."""
+
+    groups: tuple[RowGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loose:
+    """Columns of a small chunk, to be encoded together with those of others."""
+
+    columns: Sequence[Column]
 
 
 class EncodedFile:
@@ -50,7 +65,7 @@ class EncodedFile:
         size = n_bytes(columns)
         options = self._options
         if size < options.direct_bytes and len(rows) < options.group_rows:
-            return Encoded(len(rows), size, compact(columns))
+            return Encoded(len(rows), size, _Loose(compact(columns)))
         n_groups = min(len(rows), max(-(-size // options.split_bytes), -(-len(rows) // options.group_rows)))
         if n_groups <= 1:
             groups = [encode_group(columns, options)]
@@ -59,18 +74,25 @@ class EncodedFile:
             edges = [len(rows) * number // n_groups for number in range(n_groups + 1)]
             parts = (rows[start:stop] for start, stop in itertools.pairwise(edges))
             groups = [encode_group(shred(part, self._schema), options) for part in parts]
-        return Encoded(len(rows), sum(group.n_bytes for group in groups), tuple(groups))
+        return Encoded(len(rows), sum(group.n_bytes for group in groups), _Ready(tuple(groups)))
 
     def write(self, encoded: Encoded) -> None:
         """Appends row groups, or keeps columns until there are enough."""
         if not encoded.n_rows:
             return
-        if isinstance(encoded.content, tuple):
-            self._flush()
-            for group in encoded.content:
-                self._append(group)
-            return
-        self._waiting.append(encoded.content)
+        match encoded.content:
+            case _Ready(groups=groups):
+                self._flush()
+                for group in groups:
+                    self._append(group)
+            case _Loose(columns=columns):
+                self._gather(columns, encoded)
+            case other:
+                message = f"a Parquet file cannot write {type(other).__name__}: another writer encoded it"
+                raise TypeError(message)
+
+    def _gather(self, columns: Sequence[Column], encoded: Encoded) -> None:
+        self._waiting.append(columns)
         self._waiting_bytes += encoded.n_bytes
         self._waiting_rows += encoded.n_rows
         options = self._options
@@ -83,7 +105,7 @@ class EncodedFile:
         if not self._groups:
             # awkward cannot read a file without any row group; nor do the official transformers write one.
             self._append(encode_group(shred(empty, self._schema), self._options))
-        end = encode_end(self._schema, self._groups, self._position, self._details, self._created_by)
+        end = encode_end(self._schema, self._groups, self._details, self._created_by)
         self._file.write(end)
         self._file.close()
 
@@ -100,8 +122,7 @@ class EncodedFile:
             self._append(encode_group(columns, self._options))
 
     def _append(self, group: RowGroup) -> None:
-        options = self._options
-        placed = place_group(group, self._position, options.compression, page_index=options.page_index)
+        placed = place_group(group, self._position, self._options.compression)
         for chunk in group.chunks:
             for buffer in chunk.buffers():
                 self._file.write(buffer)

@@ -1,19 +1,18 @@
 """What a Parquet file says of itself at its end, and where in it everything is.
 
-Field ids are those of `FileMetaData`, `RowGroup`, `ColumnChunk`, `ColumnMetaData`, `ColumnIndex` and
-`OffsetIndex` in parquet.thrift.
+Field ids are those of `FileMetaData`, `RowGroup`, `ColumnChunk` and `ColumnMetaData` in parquet.thrift.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from servicex_server.run.write.encode.codec import CODECS
 from servicex_server.run.write.encode.options import Compression
 from servicex_server.run.write.encode.pages import ColumnChunk, RowGroup
 from servicex_server.run.write.encode.schema import FileSchema, to_key_value
-from servicex_server.run.write.encode.statistics import LONGEST_BOUND, encode_bounds, to_statistics
+from servicex_server.run.write.encode.statistics import to_statistics
 from servicex_server.run.write.encode.thrift import Kind, Struct, to_binary, to_zigzag
 from servicex_server.run.write.encode.values import Encoding
 
@@ -22,44 +21,32 @@ MAGIC = b"PAR1"
 
 _FORMAT_VERSION = 2
 _MOST_ORDINAL = 2**15 - 1
-_UNORDERED = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedChunk:
-    """A column chunk that is in the file.
-
-    Attributes:
-        metadata: the encoded `ColumnMetaData`.
-        offset_index, column_index: encoded; empty if there is none.
-    """
-
-    metadata: bytes
-    offset_index: bytes
-    column_index: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedGroup:
-    """A row group that is in the file."""
+    """A row group that is in the file.
+
+    Attributes:
+        offset: of its first byte in the file.
+        n_rows: its rows.
+        n_bytes, n_raw_bytes: its size, and that before compression.
+        chunks: the encoded `ColumnMetaData` of each column.
+    """
 
     offset: int
     n_rows: int
     n_bytes: int
     n_raw_bytes: int
-    chunks: tuple[PlacedChunk, ...]
+    chunks: tuple[bytes, ...]
 
 
-def place_group(group: RowGroup, offset: int, compression: Compression, *, page_index: bool) -> PlacedGroup:
+def place_group(group: RowGroup, offset: int, compression: Compression) -> PlacedGroup:
     """What is left to know of a row group when its bytes are in the file from `offset` on."""
-    chunks: list[PlacedChunk] = []
+    chunks: list[bytes] = []
     position = offset
     for chunk in group.chunks:
-        metadata = _column_metadata(chunk, position, compression)
-        if page_index:
-            chunks.append(PlacedChunk(metadata, _offset_index(chunk, position), _column_index(chunk)))
-        else:
-            chunks.append(PlacedChunk(metadata, b"", b""))
+        chunks.append(_column_metadata(chunk, position, compression))
         position += chunk.n_bytes
     n_raw_bytes = sum(chunk.n_raw_bytes for chunk in group.chunks)
     return PlacedGroup(offset, group.n_rows, position - offset, n_raw_bytes, tuple(chunks))
@@ -68,26 +55,15 @@ def place_group(group: RowGroup, offset: int, compression: Compression, *, page_
 def encode_end(
     schema: FileSchema,
     groups: Sequence[PlacedGroup],
-    position: int,
     details: Mapping[str, str],
     created_by: str,
 ) -> bytes:
-    """Everything after the last row group: page indexes, metadata, and its length.
+    """Everything after the last row group: metadata, and its length.
 
     Args:
-        position: where in the file it will begin.
         details: pairs of metadata beside those of the schema.
     """
-    index = bytearray()
-    # First all column indexes, then all offset indexes: so does the format's own description.
-    column_places = _append(
-        index, position, [chunk.column_index for group in groups for chunk in group.chunks]
-    )
-    offset_places = _append(
-        index, position, [chunk.offset_index for group in groups for chunk in group.chunks]
-    )
-    places = iter(zip(column_places, offset_places, strict=True))
-    encoded = [_row_group(group, number, places) for number, group in enumerate(groups)]
+    encoded = [_row_group(group, number) for number, group in enumerate(groups)]
     pairs = [to_key_value(key.encode(), value.encode()) for key, value in details.items()]
     metadata = (
         Struct()
@@ -100,31 +76,12 @@ def encode_end(
         .encoded(7, Kind.LIST, schema.orders)
         .to_bytes()
     )
-    return bytes(index) + metadata + len(metadata).to_bytes(4, "little") + MAGIC
+    return metadata + len(metadata).to_bytes(4, "little") + MAGIC
 
 
-_Place = tuple[int, int]
-
-
-def _append(out: bytearray, position: int, parts: Sequence[bytes]) -> list[_Place]:
-    places: list[_Place] = []
-    for part in parts:
-        places.append((position + len(out), len(part)))
-        out += part
-    return places
-
-
-def _row_group(group: PlacedGroup, number: int, places: Iterator[tuple[_Place, _Place]]) -> bytes:
-    chunks: list[bytes] = []
-    for chunk in group.chunks:
-        (column_at, column_length), (offset_at, offset_length) = next(places)
-        # The place of the metadata itself is no longer used, hence 0.
-        struct = Struct().i64(2, 0).encoded(3, Kind.STRUCT, chunk.metadata)
-        if offset_length:
-            struct.i64(4, offset_at).i32(5, offset_length)
-        if column_length:
-            struct.i64(6, column_at).i32(7, column_length)
-        chunks.append(struct.to_bytes())
+def _row_group(group: PlacedGroup, number: int) -> bytes:
+    # The place of the metadata itself is no longer used, hence 0.
+    chunks = [Struct().i64(2, 0).encoded(3, Kind.STRUCT, metadata).to_bytes() for metadata in group.chunks]
     row_group = Struct().items(1, Kind.STRUCT, chunks).i64(2, group.n_raw_bytes).i64(3, group.n_rows)
     row_group.i64(5, group.offset).i64(6, group.n_bytes)
     if number <= _MOST_ORDINAL:
@@ -148,31 +105,3 @@ def _column_metadata(chunk: ColumnChunk, position: int, compression: Compression
     if chunk.dictionary:
         metadata.i64(11, position)
     return metadata.struct(12, to_statistics(chunk.leaf, chunk.bounds, chunk.n_nulls)).to_bytes()
-
-
-def _offset_index(chunk: ColumnChunk, position: int) -> bytes:
-    locations: list[bytes] = []
-    position += chunk.dictionary_bytes
-    for page in chunk.pages:
-        location = Struct().i64(1, position).i32(2, page.n_bytes).i64(3, page.levels.first_row)
-        locations.append(location.to_bytes())
-        position += page.n_bytes
-    return Struct().items(1, Kind.STRUCT, locations).to_bytes()
-
-
-def _column_index(chunk: ColumnChunk) -> bytes:
-    """The bounds of all pages; empty where a page with values has none, which the format forbids."""
-    nothing, least, greatest = [], [], []
-    for page in chunk.pages:
-        is_nothing = page.levels.start == page.levels.stop
-        if page.bounds is None and not is_nothing:
-            return b""
-        low, high = (b"", b"") if page.bounds is None else encode_bounds(chunk.leaf, page.bounds)
-        if max(len(low), len(high)) > LONGEST_BOUND:
-            return b""
-        nothing.append(bytes((Kind.TRUE if is_nothing else Kind.FALSE,)))
-        least.append(to_binary(low))
-        greatest.append(to_binary(high))
-    nulls = [to_zigzag(page.n_nulls) for page in chunk.pages]
-    index = Struct().items(1, Kind.TRUE, nothing).items(2, Kind.BINARY, least).items(3, Kind.BINARY, greatest)
-    return index.i32(4, _UNORDERED).items(5, Kind.I64, nulls).to_bytes()

@@ -27,13 +27,12 @@ class PageLevels:
     """The levels of one page, and which part of its column it is.
 
     Attributes:
-        first_row, n_rows: rows of the page.
+        n_rows: rows of the page.
         n_slots: levels in the page; what the format calls its number of values.
         start, stop: the values that are there, counted from the first of the column.
         repetition, definition: encoded levels; empty where the only level is 0.
     """
 
-    first_row: int
     n_rows: int
     n_slots: int
     start: int
@@ -157,7 +156,6 @@ class Levels:
             repetition = None if self.repetition is None else self.repetition[first:last]
             pages.append(
                 PageLevels(
-                    first_row,
                     last_row - first_row,
                     last - first,
                     start,

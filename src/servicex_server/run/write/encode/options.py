@@ -20,10 +20,8 @@ class ParquetOptions:
         level: of the codec; None takes its default. Only gzip (1 to 12) and zstd (1 to 22) have levels.
         split_floats: whether floats are split into streams of first, second, … bytes. That makes files
             of full floats smaller, but Spark up to 4.0 cannot read them (in its fast, vectorized reader).
-        split_integers: the same for integers; part of the format since 2024 only.
         dictionary: whether columns of few different values are numbered by a dictionary; rounded floats,
             as experiments store them, are few.
-        page_index: whether the footer holds the bounds and the place of each page.
         page_values: about how many values a page holds.
         group_bytes: bytes of values in memory up to which chunks are gathered into one row group.
         group_rows: the same in rows.
@@ -34,9 +32,7 @@ class ParquetOptions:
     compression: Compression = "zstd"
     level: int | None = None
     split_floats: bool = False
-    split_integers: bool = False
     dictionary: bool = True
-    page_index: bool = False
     page_values: int = 256 * 1024
     group_bytes: int = 32 * 1024 * 1024
     group_rows: int = 1024 * 1024

@@ -46,13 +46,8 @@ def encode_split(leaf: LeafNode, values: Array) -> Bytes:
 
 def choose_encoding(leaf: LeafNode, options: ParquetOptions) -> Encoding:
     """How values without a dictionary are encoded."""
-    split = {
-        Physical.FLOAT: options.split_floats,
-        Physical.DOUBLE: options.split_floats,
-        Physical.INT32: options.split_integers,
-        Physical.INT64: options.split_integers,
-    }
-    if leaf.content is Content.NUMBERS and split.get(leaf.physical, False):
+    is_float = leaf.content is Content.NUMBERS and leaf.physical in (Physical.FLOAT, Physical.DOUBLE)
+    if is_float and options.split_floats:
         return Encoding.BYTE_STREAM_SPLIT
     return Encoding.PLAIN
 
