@@ -47,16 +47,22 @@ def few_of_many(kind: str, part: slice) -> tuple[ak.Array, list[weakref.ref[Any]
     return rows, [weakref.ref(room), weakref.ref(letters)]
 
 
-@pytest.mark.parametrize("kind", ["flat", "lists", "text", "maybe_record"])
-@pytest.mark.parametrize("result_format", [ResultFormat.PARQUET, ResultFormat.ARROW, ResultFormat.HDF5])
+FORMATS = (ResultFormat.PARQUET, ResultFormat.ARROW, ResultFormat.HDF5)
+CASES = [
+    (kind, result_format)
+    for kind in ("flat", "lists", "text", "maybe_record")
+    for result_format in FORMATS
+    if (kind, result_format) != ("maybe_record", ResultFormat.HDF5)  # it cannot hold these
+]
+
+
+@pytest.mark.parametrize(("kind", "result_format"), CASES)
 def test_a_few_rows_do_not_hold_the_chunk_that_they_are_of(
     kind: str, result_format: ResultFormat, tmp_path: Path
 ) -> None:
     nothing: Expr = None  # type: ignore[assignment]  # never evaluated here
     rows, _ = few_of_many(kind, slice(0, 0))
     schema = schema_of(rows)
-    if result_format is ResultFormat.HDF5 and kind == "maybe_record":
-        pytest.skip("HDF5 cannot hold it")
     with new_result(tmp_path / "out", result_format) as writer:
         writer.begin(BoundOutput("in", "t", (), (), nothing, schema), rows)
         rows, memory = few_of_many(kind, slice(100, 103))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from servicex_server.plan.function import SPECIAL
 from servicex_server.plan.ir import Apply, Call, Choice, Expr, Index, Mask, Span, Zip
+from servicex_server.run.offsets import offsets_of
 
 Numbers = NDArray[Any]
 Offsets = NDArray[np.int64]
@@ -112,13 +113,13 @@ class FlatKernels:
     def _kept_rows(self, offsets: Offsets, kept: Numbers) -> tuple[Numbers, Offsets]:
         def work_out() -> tuple[Numbers, Offsets]:
             counts = np.diff(offsets)
-            return np.flatnonzero(np.repeat(kept, counts)), _offsets_of(counts[kept])
+            return np.flatnonzero(np.repeat(kept, counts)), offsets_of(counts[kept])
 
         return self._remember(offsets, kept, work_out)
 
     def _kept_elements(self, offsets: Offsets, kept: Numbers) -> tuple[Numbers, Offsets]:
         def work_out() -> tuple[Numbers, Offsets]:
-            return np.flatnonzero(kept), _offsets_of(kept)[offsets]
+            return np.flatnonzero(kept), offsets_of(kept)[offsets]
 
         return self._remember(offsets, kept, work_out)
 
@@ -200,7 +201,7 @@ def _reduce(node: Call, source: Flat | None) -> ak.Array | None:
     # Sums of floats depend on their order, and awkward's is the one that counts.
     if source.content.dtype != np.bool_:
         return None
-    n_true = np.diff(_offsets_of(source.content)[source.offsets])
+    n_true = np.diff(offsets_of(source.content)[source.offsets])
     match node.function:
         case "any":
             return to_array(Flat(n_true > 0, None))
@@ -239,10 +240,3 @@ def _names(names: tuple[str, ...] | None) -> list[str] | None:
 
 def _same(one: Offsets, other: Offsets) -> bool:
     return one is other or np.array_equal(one, other)
-
-
-def _offsets_of(counts: Numbers) -> Offsets:
-    offsets = np.empty(len(counts) + 1, np.int64)
-    offsets[0] = 0
-    np.cumsum(counts, out=offsets[1:])
-    return offsets

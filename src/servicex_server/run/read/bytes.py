@@ -8,19 +8,16 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Self
 
-import numpy as np
 import uproot.source.chunk
 import uproot.source.futures
 
 from servicex_server.errors import SourceCorrupt
+from servicex_server.run.read.buffer import KeptBuffer
 from servicex_server.source.protocol import BufferSource, ByteSource
 from servicex_server.source.ranges import check_within
 
 _PREFETCH_BYTES = 256 * 1024 * 1024
 """Ranges are fetched ahead together up to so many bytes; beyond, as they are asked for."""
-
-_KEPT_BUFFER_BYTES = 64 * 1024 * 1024
-"""A thread that needed more gives it back when it needs less."""
 _MOST_DIGESTS = 256
 """Pieces of metadata of one file; with more of them it is not worth keeping."""
 
@@ -60,7 +57,7 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
             return self._bytes.read_ranges(wanted)
         # Before memory is asked for: a damaged file may claim any number of bytes.
         check_within(wanted, self._num_bytes, self._bytes.location)
-        buffer = _thread_buffer(sum(stop - start for start, stop in wanted))
+        buffer = _thread.buffer.room(sum(stop - start for start, stop in wanted)).data
         self._bytes.read_into(wanted, buffer)
         pieces: list[memoryview] = []
         position = 0
@@ -163,12 +160,11 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _thread_buffer(size_bytes: int) -> memoryview:
-    """At least so many bytes of memory, the same for each call of this thread: fresh pages cost time."""
-    buffer: memoryview | None = getattr(_threads, "buffer", None)
-    if buffer is None or len(buffer) < size_bytes or size_bytes <= _KEPT_BUFFER_BYTES < len(buffer):
-        buffer = _threads.buffer = np.empty(size_bytes, np.uint8).data
-    return buffer
+class _Thread(threading.local):
+    """What each thread has for itself."""
+
+    def __init__(self) -> None:
+        self.buffer = KeptBuffer()
 
 
-_threads = threading.local()
+_thread = _Thread()

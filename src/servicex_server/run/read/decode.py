@@ -16,10 +16,11 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
+from servicex_server.run.offsets import Integers, offsets_of
 from servicex_server.run.read.basket import Basket, parse_basket
 from servicex_server.run.read.branch import FastBranch
 from servicex_server.run.read.decompress import Bytes
-from servicex_server.run.read.rows import Integers, Part, Rows, offsets_of, spread, touched, whole_parts
+from servicex_server.run.read.rows import Part, Rows, spread, touched, whole_parts
 
 Values = npt.NDArray[Any]
 

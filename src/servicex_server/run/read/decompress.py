@@ -21,6 +21,8 @@ import xxhash
 import zstandard
 from isal import igzip_lib
 
+from servicex_server.run.read.buffer import KeptBuffer
+
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 _HEADER_BYTES = 9
@@ -30,8 +32,6 @@ _LZMA_MEMORY_BYTES = 128 * 1024 * 1024
 """The largest preset needs 65 MiB; a block's header could ask for 4 GiB."""
 MOST_BYTES = 1 << 30
 """Of one basket, uncompressed: also ROOT's bound on a buffer."""
-_KEPT_BYTES = 64 * 1024 * 1024
-"""A larger buffer is given back as soon as a smaller one does."""
 
 
 class UnknownCodec(ValueError):
@@ -87,7 +87,7 @@ class Decompressor:
     """Unpacks blocks into a buffer of its own, which the next call overwrites. For one thread."""
 
     def __init__(self) -> None:
-        self._scratch: Bytes = np.empty(0, np.uint8)
+        self._buffer = KeptBuffer()
         self._zstd = zstandard.ZstdDecompressor()
         self._codecs: Mapping[bytes, Callable[[memoryview, Bytes, int], Bytes]] = {
             b"ZL": _read_zlib,
@@ -105,7 +105,7 @@ class Decompressor:
             UnknownCodec: a block is in another compression.
             ValueError: a block does not hold what its header says.
         """
-        scratch = self._room(sum(block.size_bytes for block in blocks))
+        scratch = self._buffer.room(sum(block.size_bytes for block in blocks))
         filled = 0
         for block in blocks:
             if filled >= want:
@@ -117,12 +117,6 @@ class Decompressor:
             scratch[filled : filled + len(piece)] = piece
             filled += len(piece)
         return scratch[:filled]
-
-    def _room(self, size_bytes: int) -> Bytes:
-        have = len(self._scratch)
-        if size_bytes > have or size_bytes <= _KEPT_BYTES < have:
-            self._scratch = np.empty(size_bytes, np.uint8)
-        return self._scratch
 
     def _read_block(self, block: Block, room: Bytes, want: int) -> Bytes:
         read = self._codecs.get(block.codec)
@@ -180,12 +174,16 @@ def _read_lzma(packed: memoryview, room: Bytes, want: int) -> Bytes:
     return np.frombuffer(unpacker.decompress(packed, most), np.uint8)
 
 
-_threads = threading.local()
+class _Thread(threading.local):
+    """What each thread has for itself."""
+
+    def __init__(self) -> None:
+        self.decompressor = Decompressor()
+
+
+_thread = _Thread()
 
 
 def decompressor() -> Decompressor:
     """This thread's own."""
-    found = getattr(_threads, "decompressor", None)
-    if found is None:
-        found = _threads.decompressor = Decompressor()
-    return found
+    return _thread.decompressor

@@ -17,12 +17,9 @@ from uproot.deserialization import read_object_any
 from uproot.source.cursor import Cursor
 
 from servicex_server.errors import ServicexError
-from servicex_server.run.read.skim import Node, NotAsExpected, Walk, paths
+from servicex_server.run.read.skim import MAP_OFFSET, Node, NotAsExpected, Walk, paths
 
 logger = logging.getLogger(__name__)
-
-_MAP_OFFSET = 2
-"""References to objects count from two bytes before the key."""
 
 
 class TreeMetadata:
@@ -131,7 +128,7 @@ class _LazyTree:
 
     def resolve(self, reference: int) -> None:
         """Reads the branch with the object or class that is referred to, unless it is being read."""
-        position = reference - _MAP_OFFSET + self._origin
+        position = reference - MAP_OFFSET + self._origin
         number = bisect.bisect_right(self._starts, position) - 1 if self.nodes else -1
         if number >= 0 and position < self.nodes[number].stop and number not in self._reading:
             self._branch(number)

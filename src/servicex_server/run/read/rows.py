@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from servicex_server.run.offsets import Integers
 from servicex_server.run.read.branch import BasketTable
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +118,3 @@ def spread(starts: Integers, counts: Integers) -> Integers:
     indexes: Integers = np.repeat(starts - before, counts)
     indexes += np.arange(len(indexes))
     return indexes
-
-
-def offsets_of(counts: npt.NDArray[np.integer]) -> Integers:
-    """Where each list begins, and the last ends, if lists of these lengths follow each other.
-
-    >>> offsets_of(np.array([2, 0, 1])).tolist()
-    [0, 2, 2, 3]
-    """
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    # Converted in place, and then added up: a sum over another type goes through small buffers.
-    offsets[1:] = counts
-    np.cumsum(offsets[1:], out=offsets[1:])
-    return offsets

@@ -15,9 +15,10 @@ _COUNTED = 0x4000_0000
 _COUNTED_VERSION = 0x4000
 _NEW_CLASS = 0xFFFF_FFFF
 _CLASS = 0x8000_0000
-_MAP_OFFSET = 2
 _IS_REFERENCED = 1 << 4
-"""Bits of `TBufferFile` and `TObject`; references count from two bytes before the key."""
+"""Bits of `TBufferFile` and `TObject`."""
+MAP_OFFSET = 2
+"""References to objects and classes count from so many bytes before the key."""
 _LONG_STRING = 255
 
 _DERIVED = ("TBranchElement", "TBranchObject")
@@ -145,7 +146,7 @@ class Walk:
         if not tag & _CLASS:
             message = f"a reference to an object at {position}"
             raise NotAsExpected(message)
-        name, _ = self._class_at((tag & ~_CLASS) - _MAP_OFFSET - self._key_bytes)
+        name, _ = self._class_at((tag & ~_CLASS) - MAP_OFFSET - self._key_bytes)
         return name, position + 4
 
     def _class_at(self, position: int) -> tuple[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from servicex_server.plan.plan import BoundOutput
 from servicex_server.run.write.canonical import schema_of, to_canonical
 from servicex_server.run.write.fit import check_columns
 from servicex_server.run.write.held import let_go_rows
-from servicex_server.run.write.parquet import PROVENANCE_KEY
+from servicex_server.run.write.origin import to_metadata, with_treename
 from servicex_server.run.write.protocol import Encoded
 from servicex_server.run.write.unnest import with_gaps
 
@@ -30,11 +29,11 @@ class ArrowWriter:
 
     def __init__(self, path: Path, compression: Compression, provenance: Mapping[str, str]) -> None:
         self._compression = compression
-        self._details = {PROVENANCE_KEY: json.dumps(dict(provenance), sort_keys=True)} if provenance else {}
+        self._details = to_metadata(provenance)
         self._sink = pa.OSFile(str(path), "wb")
         self._writer: Any = None
         self._schema: Any = None
-        self._treename: tuple[str, str] | None = None
+        self._output: BoundOutput | None = None
         self._empty: Any = None
         self._waiting: list[Any] = []
         self._waiting_bytes = 0
@@ -42,8 +41,8 @@ class ArrowWriter:
 
     def begin(self, output: BoundOutput, empty: ak.Array) -> None:
         check_columns(schema_of(empty), ResultFormat.ARROW)
-        self._treename = (output.treename_column, output.output_tree) if output.treename_column else None
-        table = self._to_table(empty)
+        self._output = output
+        table = _to_table(empty, output)
         schema = table.schema
         if self._writer is None:
             self._writer = self._open(schema)
@@ -56,7 +55,10 @@ class ArrowWriter:
             raise FormatError(message)
 
     def encode(self, rows: ak.Array) -> Encoded:
-        table = self._to_table(let_go_rows(rows))
+        if self._output is None:
+            message = "rows before the first table was begun"
+            raise RuntimeError(message)
+        table = _to_table(let_go_rows(rows), self._output)
         if not table.schema.equals(self._schema):
             message = f"a chunk has another schema than the first: {table.schema} instead of {self._schema}"
             raise TypeError(message)
@@ -89,14 +91,6 @@ class ArrowWriter:
         self._waiting = []
         self._sink.close()
 
-    def _to_table(self, rows: ak.Array) -> Any:
-        canonical = to_canonical(rows)
-        if self._treename is not None:
-            column, name = self._treename
-            canonical = to_canonical(ak.with_field(canonical, name, column))
-        # Plain types: polars and pyarrow compute on lists, not on awkward's extensions of them.
-        return ak.to_arrow_table(ak.Array(_masked(canonical.layout)), extensionarray=False)
-
     def _open(self, schema: Any) -> Any:
         # Buffers are compressed by Arrow's own threads, without the interpreter's lock.
         match self._compression:
@@ -117,6 +111,12 @@ class ArrowWriter:
             self._has_batches = True
         self._waiting = []
         self._waiting_bytes = 0
+
+
+def _to_table(rows: ak.Array, output: BoundOutput) -> Any:
+    canonical = to_canonical(with_treename(rows, output))
+    # Plain types: polars and pyarrow compute on lists, not on awkward's extensions of them.
+    return ak.to_arrow_table(ak.Array(_masked(canonical.layout)), extensionarray=False)
 
 
 def _masked(layout: Any) -> Any:

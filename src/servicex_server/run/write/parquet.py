@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import awkward as ak
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,10 +21,8 @@ from servicex_server.run.write.encode.options import ParquetOptions
 from servicex_server.run.write.encode.schema import UnknownToEncoder, read_schema
 from servicex_server.run.write.fit import check_columns
 from servicex_server.run.write.held import let_go_rows
+from servicex_server.run.write.origin import to_metadata, with_treename
 from servicex_server.run.write.protocol import Encoded
-
-PROVENANCE_KEY = "servicex.provenance"
-"""Key of the file's metadata under which it says, in JSON, where it comes from."""
 
 
 class ParquetWriter:
@@ -44,16 +40,16 @@ class ParquetWriter:
     ) -> None:
         self._path = path
         self._options = options or ParquetOptions()
-        self._details = {PROVENANCE_KEY: json.dumps(dict(provenance), sort_keys=True)} if provenance else {}
+        self._details = to_metadata(provenance)
         self._file: _File | None = None
         self._schema: Any = None
-        self._treename: tuple[str, str] | None = None
+        self._output: BoundOutput | None = None
         self._empty: Any = None
 
     def begin(self, output: BoundOutput, empty: ak.Array) -> None:
         check_columns(schema_of(empty), ResultFormat.PARQUET)
-        self._treename = (output.treename_column, output.output_tree) if output.treename_column else None
-        self._empty = to_canonical(self._named(empty))
+        self._output = output
+        self._empty = to_canonical(with_treename(empty, output))
         table = ak.to_arrow_table(self._empty)
         if self._file is None:
             try:
@@ -78,17 +74,12 @@ class ParquetWriter:
         return EncodedFile(self._path, schema, self._options, details=self._details, created_by=_created_by())
 
     def encode(self, rows: ak.Array) -> Encoded:
-        return self._begun().encode(self._named(rows))
+        file, output = self._begun()
+        return file.encode(with_treename(rows, output))
 
     def write(self, encoded: Encoded) -> None:
-        self._begun().write(encoded)
-
-    def _named(self, rows: ak.Array) -> ak.Array:
-        """The rows with the column that says which tree they are of, where one is asked for."""
-        if self._treename is None:
-            return rows
-        column, name = self._treename
-        return ak.with_field(rows, _repeat(name, len(rows)), column)
+        file, _ = self._begun()
+        file.write(encoded)
 
     def copy(self, directory: Any, keys: tuple[str, ...]) -> None:  # noqa: ARG002 (cannot be done)
         if keys:
@@ -105,11 +96,11 @@ class ParquetWriter:
         if self._file is not None:
             self._file.abandon()
 
-    def _begun(self) -> _File:
-        if self._file is None:
+    def _begun(self) -> tuple[_File, BoundOutput]:
+        if self._file is None or self._output is None:
             message = "rows before the first table was begun"
             raise RuntimeError(message)
-        return self._file
+        return self._file, self._output
 
 
 class _File(Protocol):
@@ -169,14 +160,6 @@ class ArrowFile:
     def abandon(self) -> None:
         self._waiting = []
         self._writer.close()
-
-
-def _repeat(text: str, n: int) -> ak.Array:
-    """The same text n times, of the type that assigning a text to a column gives."""
-    encoded = np.frombuffer(text.encode(), np.uint8)
-    offsets = ak.index.Index64(np.arange(n + 1, dtype=np.int64) * len(encoded))
-    content = ak.contents.NumpyArray(np.tile(encoded, n), parameters={"__array__": "char"})
-    return ak.Array(ak.contents.ListOffsetArray(offsets, content, parameters={"__array__": "string"}))
 
 
 @functools.cache

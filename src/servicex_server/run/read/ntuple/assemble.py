@@ -9,6 +9,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
+from servicex_server.run.offsets import Integers
 from servicex_server.run.read.ntuple.shape import (
     Arrays,
     Column,
@@ -19,7 +20,6 @@ from servicex_server.run.read.ntuple.shape import (
     Shape,
     Text,
 )
-from servicex_server.run.read.rows import Integers
 
 Values = npt.NDArray[Any]
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from servicex_server.run.offsets import Integers, offsets_of
 from servicex_server.run.read.bytes import ByteRange, RangeSource
 from servicex_server.run.read.decompress import Block, decompressor, split_blocks
 from servicex_server.run.read.ntuple.envelope import CHECKSUM_BYTES, Pages
@@ -20,7 +21,7 @@ from servicex_server.run.read.ntuple.page import Bytes, Encoding, decode_page, p
 from servicex_server.run.read.ntuple.shape import Column
 from servicex_server.run.read.ntuple.spans import Spans, join_spans, touched_pages
 from servicex_server.run.read.ntuple.tables import PageTable, PageTables
-from servicex_server.run.read.rows import Integers, offsets_of, spread
+from servicex_server.run.read.rows import spread
 
 Values = npt.NDArray[Any]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from servicex_server.run.offsets import Integers, offsets_of
 from servicex_server.run.read.ntuple.spans import Spans, join_spans
-from servicex_server.run.read.rows import Integers, offsets_of
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from servicex_server.run.read.rows import Integers
+from servicex_server.run.offsets import Integers
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from servicex_server.run.offsets import Integers, offsets_of
 from servicex_server.run.read.ntuple.envelope import PAGES, Pages
 from servicex_server.run.read.ntuple.metadata import RNTupleMetadata
 from servicex_server.run.read.ntuple.shape import Column
-from servicex_server.run.read.rows import Integers, offsets_of
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
+from servicex_server.run.offsets import offsets_of
 from servicex_server.run.write.encode.levels import Levels, concatenate_levels
 from servicex_server.run.write.encode.schema import (
     Content,
@@ -123,9 +124,7 @@ def _concatenate_values(parts: Sequence[Values]) -> Values:
     if isinstance(parts[0], Text):
         texts = [part for part in parts if isinstance(part, Text)]
         lengths = np.concatenate([np.diff(text.offsets) for text in texts])
-        offsets = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        return Text(offsets, np.concatenate([text.data for text in texts]))
+        return Text(offsets_of(lengths), np.concatenate([text.data for text in texts]))
     return np.concatenate([part for part in parts if not isinstance(part, Text)])
 
 
