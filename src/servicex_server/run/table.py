@@ -34,7 +34,7 @@ from servicex_server.run.read.root import Columns
 from servicex_server.run.write.protocol import Encoded, Writer
 
 Span = tuple[int, int]
-_LEAST_SHARE_BYTES = 512 * 1024
+_LEAST_SHARE_BYTES = 8 * 1024 * 1024
 """Of a chunk, uncompressed: for less it does not pay to wake a thread."""
 
 T = TypeVar("T")
