@@ -40,10 +40,10 @@ from servicex_server.model.unit import (
     Reason,
     TransformUnit,
 )
-from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
 from servicex_server.plan.plan import BoundOutput, BoundPlan, Plan
 from servicex_server.plan.tree import require_some_tree
+from servicex_server.run.binding import bind_to_file
 from servicex_server.run.read.chunk import CHUNK_BYTES
 from servicex_server.run.read.root import RootFile
 from servicex_server.run.sandbox.limits import SandboxLimits
@@ -259,12 +259,14 @@ def _transform(
     needs_tree: bool,
 ) -> tuple[list[tuple[BoundOutput, TableCounts]], tuple[str, ...]]:
     """Writes the result; what happened to each of its tables, and the trees that are missing."""
-    bound = bind(plan, file)
+    bound = bind_to_file(plan, file)
     if needs_tree:
         require_some_tree(bound, file)
     check_format(bound, result_format)
     counts: list[tuple[BoundOutput, TableCounts]] = []
-    with new_result(path, result_format, compression, provenance=_provenance(plan)) as writer:
+    with new_result(
+        path, result_format, compression, provenance=_provenance(plan), n_threads=n_threads
+    ) as writer:
         for output in bound.outputs:
             tree = file.tree(output.tree)
             span = entries.within(tree.n_entries)
@@ -414,7 +416,7 @@ def _fits(
     for replica in replicas:
         try:
             with RootFile(open_source(replica, policy, limits)) as file:
-                bound = bind(plan, file)
+                bound = bind_to_file(plan, file)
                 require_some_tree(bound, file)
                 check_bound(bound, file, result_format)
                 return True

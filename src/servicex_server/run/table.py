@@ -7,12 +7,10 @@ bounded by the chunks in flight; only appending to the file happens in order.
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -24,13 +22,15 @@ from servicex_server.model.tally import CutStep, StageSeconds, Tally, WeightSum
 from servicex_server.plan.ir import Expr
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.plan.show import show
-from servicex_server.plan.types import Number
+from servicex_server.plan.types import Bool, List, Number, String, Type
 from servicex_server.plan.weight import weight_columns
 from servicex_server.run.filter import empty_rows, evaluate, evaluate_lazily
 from servicex_server.run.filter.evaluate import Kept
 from servicex_server.run.filter.flat import to_flat
 from servicex_server.run.read.chunk import entry_ranges
 from servicex_server.run.read.root import Columns
+from servicex_server.run.remembered import Remembered
+from servicex_server.run.threads import threads
 from servicex_server.run.write.protocol import Encoded, Writer
 
 Span = tuple[int, int]
@@ -104,6 +104,37 @@ def evaluate_empty(output: BoundOutput, tree: Columns) -> ak.Array:
     if not output.is_chunkable:
         # A query over all rows of a file (its first, say) may rightly fail where there are none.
         return empty_rows(output)
+    forms = _telling_forms(output, tree)
+    known = _empties.get(output)
+    if known is None or known.forms != forms:
+        known = _empties.put(output, _Empty(forms, _evaluate_none(output, tree)))
+    return known.rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Empty:
+    """What an output is for no entries of columns that have these forms."""
+
+    forms: Mapping[str, object]
+    rows: ak.Array
+
+
+_empties: Remembered[BoundOutput, _Empty] = Remembered(64)
+
+
+def _telling_forms(output: BoundOutput, tree: Columns) -> Mapping[str, object]:
+    """Awkward's forms of those columns of which the types, that the output was bound to, do not tell all."""
+    names = [name for name in output.columns if not _is_plain(tree.type_of(name))]
+    return {name: array.layout.form for name, array in tree.read(names, 0, 0).items()} if names else {}
+
+
+def _is_plain(kind: Type) -> bool:
+    while isinstance(kind, List):
+        kind = kind.content
+    return isinstance(kind, Number | Bool | String)
+
+
+def _evaluate_none(output: BoundOutput, tree: Columns) -> ak.Array:
     columns: Mapping[str, ak.Array] = tree.read(output.columns, 0, 0)
     try:
         return evaluate(output, columns)[:0]
@@ -139,7 +170,7 @@ def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) 
         yield from map(work, spans)
         return
     waiting: deque[Future[T]] = deque()
-    pool = _pool(n_threads, os.getpid())
+    pool = threads(n_threads)
     try:
         for span in spans:
             waiting.append(pool.submit(work, span))
@@ -149,16 +180,6 @@ def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) 
             yield waiting.popleft().result()
     finally:
         wait([future for future in waiting if not future.cancel()])
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
-    """The threads of this process: what one has at hand, such as its buffers, serves the next file too.
-
-    Args:
-        process: its id; a forked child has none of its parent's threads.
-    """
-    return ThreadPoolExecutor(n_threads, thread_name_prefix=f"chunk-{process}")
 
 
 def _find_weights(output: BoundOutput, tree: Columns) -> frozenset[str]:

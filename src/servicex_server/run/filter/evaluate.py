@@ -20,6 +20,7 @@ from servicex_server.plan.selection import ColumnUse, Conditions, find_uses, nee
 from servicex_server.run.filter.bound import MAX_BYTES
 from servicex_server.run.filter.execution import Value, as_rows, compute
 from servicex_server.run.filter.flat import FlatKernels
+from servicex_server.run.remembered import Remembered
 
 Kept = NDArray[np.bool_]
 Load = Callable[[Sequence[str], Kept | None], Mapping[str, ak.Array]]
@@ -72,6 +73,40 @@ def evaluate_lazily(output: BoundOutput, load: Load, *, max_bytes: int = MAX_BYT
         return _Evaluator(output, load, max_bytes).run()
 
 
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """What an output's evaluation does when.
+
+    Attributes:
+        leaves: the conditions of each use of a column.
+        groups: the columns to load together, by what their rows have to pass.
+        order: the nodes to compute.
+        n_uses: how often each value is needed.
+    """
+
+    leaves: Mapping[Expr, Conditions]
+    groups: Mapping[Conditions, Sequence[ColumnUse]]
+    order: Sequence[Expr]
+    n_uses: Mapping[Expr, int]
+
+
+def _plan_schedule(output: BoundOutput) -> _Schedule:
+    uses = find_uses(output.expression, frozenset(output.row_conditions))
+    leaves = {use.node: use.conditions for use in uses}
+    groups: dict[Conditions, list[ColumnUse]] = {}
+    for use in uses:
+        groups.setdefault(use.conditions, []).append(use)
+    order = order_of_evaluation(output.expression, uses)
+    n_uses = Counter(part for node in order for part in needs(node, leaves))
+    n_uses[output.expression] += 1
+    # The outcome of each condition is needed to the end: for counts, and for columns still to come.
+    n_uses.update(output.row_conditions)
+    return _Schedule(leaves, groups, order, n_uses)
+
+
+_schedules: Remembered[BoundOutput, _Schedule] = Remembered(64)
+
+
 class _Evaluator:
     """One evaluation of one output."""
 
@@ -81,18 +116,13 @@ class _Evaluator:
         self._max_bytes = max_bytes
         self._kernels = FlatKernels()
         self._values: dict[Expr, Value] = {}
-        uses = find_uses(output.expression, frozenset(output.row_conditions))
-        self._leaves = {use.node: use.conditions for use in uses}
-        self._groups: dict[Conditions, list[ColumnUse]] = {}
-        for use in uses:
-            self._groups.setdefault(use.conditions, []).append(use)
-        self._order = order_of_evaluation(output.expression, uses)
-        self._pending = Counter(part for node in self._order for part in needs(node, self._leaves))
-        self._pending[output.expression] += 1
+        schedule = _schedules.get(output) or _schedules.put(output, _plan_schedule(output))
+        self._leaves = schedule.leaves
+        self._groups = schedule.groups
+        self._order = schedule.order
+        self._pending = dict(schedule.n_uses)
 
     def run(self) -> Evaluation:
-        # The outcome of each condition is needed to the end: for counts, and for columns still to come.
-        self._pending.update(self._output.row_conditions)
         for node in self._order:
             if node not in self._values:
                 self._settle(node)

@@ -55,6 +55,7 @@ class TTreeColumns:
         self._names: tuple[str, ...] | None = None
         self._branches: dict[str, Any] = {}
         self._forms: dict[str, Any] = {}
+        self._types: dict[str, types.Type] = {}
         self._layouts: dict[int, FastBranch | None] = {}
 
     def names(self) -> Sequence[str]:
@@ -65,15 +66,21 @@ class TTreeColumns:
 
     def type_of(self, name: str) -> types.Type:
         with self._inspecting(name):
-            branch = self._find_branch(name)
-            try:
-                branch.interpretation.cache_key  # noqa: B018 (raises for what uproot cannot interpret)
-                return to_type(self._form(name))
-            except (SourceUnavailable, SourceRefused, ResourceExhausted):
-                raise
-            except Exception as error:  # noqa: BLE001 (uproot's kinds of 'I cannot' have no common class)
-                logger.debug("%s of %s cannot be read: %s", self._place(name), self._location, error)
-                return types.Unknown(str(branch.typename))
+            found = self._types.get(name)
+            if found is None:
+                found = self._types[name] = self._inspect_type(name)
+            return found
+
+    def _inspect_type(self, name: str) -> types.Type:
+        branch = self._find_branch(name)
+        try:
+            branch.interpretation.cache_key  # noqa: B018 (raises for what uproot cannot interpret)
+            return to_type(self._form(name))
+        except (SourceUnavailable, SourceRefused, ResourceExhausted):
+            raise
+        except Exception as error:  # noqa: BLE001 (uproot's kinds of 'I cannot' have no common class)
+            logger.debug("%s of %s cannot be read: %s", self._place(name), self._location, error)
+            return types.Unknown(str(branch.typename))
 
     def typename_of(self, name: str) -> str:
         with self._inspecting(name):

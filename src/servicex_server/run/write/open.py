@@ -27,12 +27,14 @@ def new_result(
     compression: Compression | None = None,
     *,
     provenance: Mapping[str, str] | None = None,
+    n_threads: int = 1,
 ) -> Iterator[Writer]:
     """A writer whose file is on disk and in its place when the block ends well, and gone otherwise.
 
     Args:
         compression: one that the format offers; None for the format's default.
         provenance: what the file says of its origin, in formats that have a place for it (not ROOT).
+        n_threads: to encode with, for formats that can.
 
     Raises:
         ResourceExhausted: the disk is full.
@@ -40,7 +42,7 @@ def new_result(
     part = path.with_name(f".{os.getpid()}.{path.name}"[:200])
     try:
         codec = compression or default_compression(result_format)
-        writer = _open(part, result_format, codec, provenance or {})
+        writer = _open(part, result_format, codec, provenance or {}, n_threads)
         try:
             yield writer
             writer.finish()
@@ -61,11 +63,15 @@ def new_result(
 
 
 def _open(
-    path: Path, result_format: ResultFormat, compression: Compression, provenance: Mapping[str, str]
+    path: Path,
+    result_format: ResultFormat,
+    compression: Compression,
+    provenance: Mapping[str, str],
+    n_threads: int,
 ) -> Writer:
     match result_format:
         case ResultFormat.PARQUET:
-            return ParquetWriter(path, _to_options(compression), provenance)
+            return ParquetWriter(path, _to_options(compression), provenance, n_threads=n_threads)
         case ResultFormat.ARROW:
             return ArrowWriter(path, compression, provenance)
         case ResultFormat.HDF5:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +16,11 @@ import pyarrow.parquet as pq
 from servicex_server.errors import FormatError
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.plan import BoundOutput
+from servicex_server.run.remembered import Remembered
 from servicex_server.run.write.canonical import schema_of, to_canonical
 from servicex_server.run.write.encode.file import EncodedFile
 from servicex_server.run.write.encode.options import ParquetOptions
-from servicex_server.run.write.encode.schema import UnknownToEncoder, read_schema
+from servicex_server.run.write.encode.schema import FileSchema, UnknownToEncoder, read_schema
 from servicex_server.run.write.fit import check_columns
 from servicex_server.run.write.held import let_go_rows
 from servicex_server.run.write.origin import to_metadata, with_treename
@@ -30,6 +32,7 @@ class ParquetWriter:
 
     Args:
         provenance: what the file says of its origin.
+        n_threads: to encode with.
     """
 
     def __init__(
@@ -37,8 +40,11 @@ class ParquetWriter:
         path: Path,
         options: ParquetOptions | None = None,
         provenance: Mapping[str, str] | None = None,
+        *,
+        n_threads: int = 1,
     ) -> None:
         self._path = path
+        self._n_threads = n_threads
         self._options = options or ParquetOptions()
         self._details = to_metadata(provenance)
         self._file: _File | None = None
@@ -47,31 +53,38 @@ class ParquetWriter:
         self._empty: Any = None
 
     def begin(self, output: BoundOutput, empty: ak.Array) -> None:
-        check_columns(schema_of(empty), ResultFormat.PARQUET)
+        kind = _kinds.get(empty)
+        if kind is None or kind.output is not output:
+            kind = _kinds.put(empty, _describe(output, empty))
         self._output = output
-        self._empty = to_canonical(with_treename(empty, output))
-        table = ak.to_arrow_table(self._empty)
+        self._empty = kind.empty
         if self._file is None:
             try:
-                self._file = self._open(table)
+                self._file = self._open(kind)
             except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
-                message = f"Parquet cannot hold {', '.join(table.schema.names)}: {error}"
+                message = f"Parquet cannot hold {', '.join(kind.schema.names)}: {error}"
                 raise FormatError(message) from error
-            self._schema = table.schema
-        elif not table.schema.equals(self._schema):
+            self._schema = kind.schema
+        elif not kind.schema.equals(self._schema):
             message = (
                 "Parquet keeps all trees in one table, so all must have the same columns and types; "
                 f"tree {output.output_tree!r} differs"
             )
             raise FormatError(message)
 
-    def _open(self, table: pa.Table) -> _File:
-        try:
-            schema = read_schema(table, self._empty.layout.form)
-        except UnknownToEncoder:
+    def _open(self, kind: _Kind) -> _File:
+        if kind.encoder_schema is None:
             # One column that only pyarrow can write is enough.
-            return ArrowFile(self._path, table.schema, self._options, details=self._details)
-        return EncodedFile(self._path, schema, self._options, details=self._details, created_by=_created_by())
+            return ArrowFile(self._path, kind.schema, self._options, details=self._details)
+        schema = kind.encoder_schema
+        return EncodedFile(
+            self._path,
+            schema,
+            self._options,
+            details=self._details,
+            created_by=_created_by(),
+            n_threads=self._n_threads,
+        )
 
     def encode(self, rows: ak.Array) -> Encoded:
         file, output = self._begun()
@@ -101,6 +114,36 @@ class ParquetWriter:
             message = "rows before the first table was begun"
             raise RuntimeError(message)
         return self._file, self._output
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What the rows of an output are as a table.
+
+    Attributes:
+        empty: no rows of it, in the layout of all chunks.
+        schema: for pyarrow.
+        encoder_schema: for our encoder; None if it does not know all types.
+    """
+
+    output: BoundOutput
+    empty: ak.Array
+    schema: pa.Schema
+    encoder_schema: FileSchema | None
+
+
+def _describe(output: BoundOutput, empty: ak.Array) -> _Kind:
+    check_columns(schema_of(empty), ResultFormat.PARQUET)
+    canonical = to_canonical(with_treename(empty, output))
+    table = ak.to_arrow_table(canonical)
+    try:
+        encoder_schema = read_schema(table, canonical.layout.form)
+    except UnknownToEncoder:
+        encoder_schema = None
+    return _Kind(output, canonical, table.schema, encoder_schema)
+
+
+_kinds: Remembered[ak.Array, _Kind] = Remembered(64)
 
 
 class _File(Protocol):

@@ -99,17 +99,32 @@ def decode_page(encoding: Encoding, data: Bytes, column: npt.NDArray[np.generic]
         decode_page(encoding._replace(is_delta=False), data, narrow)
         column[:] = narrow
     elif encoding.is_split:
-        width = encoding.dtype.itemsize
-        n_elements = len(column)
-        elements = column.view(np.uint8).reshape(n_elements, width)
-        for number in range(width):
-            elements[:, number] = data[number * n_elements : (number + 1) * n_elements]
+        _undo_split(data, column)
     else:
         column.view(np.uint8)[:] = data
     if encoding.is_delta:
         np.cumsum(column, out=column)
     elif encoding.is_zigzag:
         _undo_zigzag(column)
+
+
+def _undo_split(data: Bytes, column: npt.NDArray[np.generic]) -> None:
+    """Puts the bytes of each element together."""
+    n_elements, width = len(column), column.dtype.itemsize
+    elements = column.view(np.uint8).reshape(n_elements, width)
+    used = width
+    if column.dtype.kind in "iu":
+        # Most integers are small, and so are most differences, but for the first of a page: what counts a
+        # list's items, say, has one byte that is not zero.
+        while used > 1 and not data[(used - 1) * n_elements + 1 : used * n_elements].max(initial=0):
+            used -= 1
+    if used == 1:
+        np.copyto(column, data[:n_elements], casting="unsafe")
+    else:
+        for number in range(used):
+            elements[:, number] = data[number * n_elements : (number + 1) * n_elements]
+        elements[:, used:] = 0
+    elements[:1] = data[::n_elements] if n_elements else 0
 
 
 def _undo_zigzag(column: npt.NDArray[np.generic]) -> None:

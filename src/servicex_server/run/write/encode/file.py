@@ -42,11 +42,17 @@ class EncodedFile:
         *,
         details: Mapping[str, str],
         created_by: str,
+        n_threads: int = 1,
     ) -> None:
+        """
+        Args:
+            n_threads: to encode what was gathered of small chunks, when nobody else is at work.
+        """
         self._schema = schema
         self._options = options
         self._details = details
         self._created_by = created_by
+        self._n_threads = n_threads
         self._groups: list[PlacedGroup] = []
         self._waiting: list[Sequence[Column]] = []
         self._waiting_bytes = 0
@@ -119,7 +125,7 @@ class EncodedFile:
             columns = concatenate(self._waiting)
             self._waiting.clear()
             self._waiting_bytes = self._waiting_rows = 0
-            self._append(encode_group(columns, self._options))
+            self._append(encode_group(columns, self._options, n_threads=self._n_threads))
 
     def _append(self, group: RowGroup) -> None:
         placed = place_group(group, self._position, self._options.compression)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from servicex_server.errors import FormatError
+from servicex_server.run.threads import map_in_threads
 from servicex_server.run.write.encode.codec import Buffer, compressor
 from servicex_server.run.write.encode.dictionary import Dictionary, find_dictionary
 from servicex_server.run.write.encode.levels import PageLevels
@@ -109,14 +110,18 @@ class RowGroup:
         return sum(chunk.n_bytes for chunk in self.chunks)
 
 
-def encode_group(columns: Sequence[Column], options: ParquetOptions) -> RowGroup:
+def encode_group(columns: Sequence[Column], options: ParquetOptions, *, n_threads: int = 1) -> RowGroup:
     """The pages of all columns.
+
+    Args:
+        n_threads: columns to encode at once.
 
     Raises:
         FormatError: one row is larger than a page can be.
     """
     n_rows = columns[0].levels.n_rows if columns else 0
-    return RowGroup(n_rows, tuple(_encode_chunk(column, options) for column in columns))
+    chunks = map_in_threads(lambda column: _encode_chunk(column, options), columns, n_threads)
+    return RowGroup(n_rows, tuple(chunks))
 
 
 def _encode_chunk(column: Column, options: ParquetOptions) -> ColumnChunk:
