@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.engine.methods.protocol import Task
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.run.execute import transform_file
+from servicex_server.run.heap import share_one_heap
 from servicex_server.source.policy import CALLERS_OWN
 
 
@@ -18,6 +19,7 @@ class Ours:
     """
 
     def __init__(self, n_threads: int) -> None:
+        share_one_heap()  # as a worker does
         self._n_threads = n_threads
         self._selection = ""
 

@@ -43,7 +43,9 @@ def transform(
     """Run a query over files and write the results, without any server; exit 1 if any file fails."""
     text = _read_selection(selection)
     from servicex_server.run.batch import FailedFile, transform_files  # noqa: PLC0415  keeps --help quick
+    from servicex_server.run.heap import share_one_heap  # noqa: PLC0415
 
+    share_one_heap()
     outcomes = transform_files(
         files,
         codegen=codegen,

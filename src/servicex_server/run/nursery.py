@@ -28,6 +28,7 @@ import msgspec
 
 from servicex_server.model.worker import ExecutorSpec
 from servicex_server.run.child import ChildSettings, flush_streams, serve_units
+from servicex_server.run.heap import share_one_heap
 from servicex_server.run.lifeline import bound_memory, die_with_parent, volunteer_for_oom_killer
 from servicex_server.telemetry import logs
 
@@ -96,6 +97,7 @@ def main() -> None:
         return
     die_with_parent(setup.parent_pid)
     logs.configure(setup.log_level, as_json=setup.log_json)
+    share_one_heap()
     _preload((*setup.preload, setup.executor.factory.partition(":")[0]))
     nursery = _Nursery(control, ChildSettings(setup.executor, setup.memory_limit_bytes))
     with suppress(ConnectionError):
