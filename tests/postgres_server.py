@@ -19,7 +19,7 @@ START_S = 20
 PASSWORD = "open sesame: p@ss/w%rd"  # what an URL has to quote
 _QUOTED = "open%20sesame%3A%20p%40ss%2Fw%25rd"
 _TEMPLATE = "blank"
-_FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+_FAST = ("fsync=off", "full_page_writes=off")
 _SETTINGS = ("shared_buffers=64MB", "max_connections=80", "autovacuum_naptime=5s", "log_lock_waits=on")
 _numbers = itertools.count(1)
 

@@ -97,7 +97,7 @@ async def test_a_failing_change_takes_no_other_with_it(db: Database) -> None:
 
 
 async def test_a_read_cannot_write(db: Database) -> None:
-    with pytest.raises(DatabaseUnavailable, match="read-?only"):
+    with pytest.raises(DatabaseUnavailable, match=r"read-?only"):
         await db.read(_add, 1)
     assert await db.read(_numbers) == []
 

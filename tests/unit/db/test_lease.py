@@ -71,7 +71,7 @@ async def test_who_waited_for_a_lock_holds_it_from_then_on(db: Database) -> None
     rival = asyncio.create_task(db.write(lease.acquire, "background", "three", 60.0))
     await asyncio.sleep(0)
     leave.set()
-    assert await asyncio.gather(slow, rival) == [True, False]
+    assert (await slow, await rival) == (True, False)
 
 
 def _age(connection: Connection, seconds: float) -> None:
