@@ -162,7 +162,7 @@ async def prepare(folder: Path) -> tuple[str, MemoryStore, Path]:
 def new_database(folder: Path) -> str:
     """The URL of a database with the newest schema, without the time that alembic takes.
 
-    (Alembic's own tests compare the two.) The service's tests put PostgreSQL in its place (`unit/service/conftest.py`).
+    (Alembic's own tests compare the two.) The service's tests put PostgreSQL in its place: their conftest.
     """
     url = f"sqlite:///{folder / 'servicex.db'}"
     engine = build_engine(url, size=1, busy_timeout_s=5, read_only=False)

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away and comes back: who asks is told so in bounded time, and nothing has to be restarted."""
+"""PostgreSQL goes away and comes back: who asks learns it in bounded time, nothing has to be restarted."""
 
 from __future__ import annotations
 
