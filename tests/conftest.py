@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from postgres_server import PostgresServer, require_postgres, running_postgres
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +21,11 @@ def samples() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of this process; each makes its own database."""
+    require_postgres()
+    with running_postgres() as server:
+        yield server

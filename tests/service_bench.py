@@ -1,4 +1,4 @@
-"""A whole server without HTTP: a SQLite file, the queue and store of one process, and scripted workers."""
+"""A whole server without HTTP: a database, the queue and store of one process, and scripted workers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from servicex_server.db.engine import build_engine
 from servicex_server.db.orm import Base
-from servicex_server.db.session import Database, build_engine
+from servicex_server.db.session import Database
 from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import RequestState
 from servicex_server.model.request import ANYONE, Principal, Submission, TransformRequest
@@ -38,7 +39,7 @@ Behaviour = Callable[[Services, Unit], Awaitable[Report | None]]
 
 
 class Bench:
-    """Services over one database file, and what tests do with them."""
+    """Services over one database, and what tests do with them."""
 
     def __init__(self, services: Services, root: Path) -> None:
         self.services = services
@@ -151,19 +152,23 @@ OTHER = Principal("niels")
 
 async def prepare(folder: Path) -> tuple[str, MemoryStore, Path]:
     """An empty database, an empty store, and a folder of inputs."""
-    url = f"sqlite:///{folder / 'servicex.db'}"
-    await asyncio.to_thread(create_database, url)
+    url = await asyncio.to_thread(new_database, folder)
     scratch, root = folder / "scratch", folder / "inputs"
     scratch.mkdir()
     root.mkdir()
     return url, MemoryStore(scratch), root
 
 
-def create_database(url: str) -> None:
-    """The newest schema, without the time that alembic takes (its own tests compare the two)."""
+def new_database(folder: Path) -> str:
+    """The URL of a database with the newest schema, without the time that alembic takes.
+
+    (Alembic's own tests compare the two.) The service's tests put PostgreSQL in its place: their conftest.
+    """
+    url = f"sqlite:///{folder / 'servicex.db'}"
     engine = build_engine(url, size=1, busy_timeout_s=5, read_only=False)
     Base.metadata.create_all(engine)
     engine.dispose()
+    return url
 
 
 @asynccontextmanager

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
-from servicex_server.db.dialect import insert_new
+from servicex_server.db.dialect import insert_bulk, insert_once
 from servicex_server.db.orm import DatasetFileRow, DatasetRow, RequestRow
+from servicex_server.errors import DatabaseUnavailable
 from servicex_server.model.ids import DatasetId, FileId
 from servicex_server.model.kinds import LookupStatus
 from servicex_server.model.request import Dataset, DatasetFile
 
 # Building a statement costs more than running it, so those of every submit are built once.
-_FRESH = select(DatasetRow.id, DatasetRow.n_files).where(
-    DatasetRow.name == bindparam("name"), DatasetRow.is_stale.is_(False)
+_FRESH = (
+    select(DatasetRow.id, DatasetRow.n_files, DatasetRow.last_used)
+    .where(DatasetRow.name == bindparam("name"), DatasetRow.is_stale.is_(False))
+    # Many may use it at once, but who deletes it waits, and makes us look again.
+    .with_for_update(read=True, key_share=True)
 )
 _TOUCH = update(DatasetRow).where(DatasetRow.id == bindparam("used_id"))
-_ADD_FILES = insert(DatasetFileRow)
+_TOUCHED = timedelta(seconds=1)
+"""How exactly the time of the last use is kept: a list that everybody submits must not be a queue."""
+_RACES = 5
 
 
 FILE_LIST = "user"
 """What stands for a finder where the user gave the files themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file that is about to be stored, with its replicas in order of preference."""
+
+    paths: tuple[str, ...]
+    adler32: str | None = None
+    size_bytes: int = 0
+    n_events: int = 0
 
 
 def use_file_list(
@@ -33,39 +50,53 @@ def use_file_list(
     Returns:
         Its id, and how many files it has.
     """
-    made = connection.execute(
-        insert_new(connection, DatasetRow),
+    for _ in range(_RACES):
+        row = connection.execute(_FRESH, {"name": name}).one_or_none()
+        if row is not None:
+            if row.last_used < now - _TOUCHED:
+                connection.execute(_TOUCH, {"used_id": row.id, "last_used": now})
+            return DatasetId(row.id), row.n_files
+        made = connection.execute(
+            insert_once(connection, DatasetRow, returning="id"),
+            {
+                "name": name,
+                "did_finder": FILE_LIST,
+                "n_files": len(paths),
+                "size_bytes": 0,
+                "n_events": 0,
+                "last_used": now,
+                "last_updated": now,
+                "lookup_status": LookupStatus.COMPLETE.value,
+                "is_stale": False,
+            },
+        ).scalar_one_or_none()
+        if made is not None:
+            dataset_id = DatasetId(made)
+            # What the official server says of the checksums of a file list.
+            insert_files(connection, dataset_id, [NewFile((path,), adler32="xxx") for path in paths])
+            return dataset_id, len(paths)
+        # Somebody else made it just now (or made it, and removed it again).
+    message = f"the file list {name} comes and goes; try again"
+    raise DatabaseUnavailable(message)
+
+
+def insert_files(
+    connection: Connection, dataset_id: DatasetId, files: Sequence[NewFile], *, first_position: int = 0
+) -> None:
+    """Appends files to the data set, from that position on."""
+    rows = [
         {
-            "name": name,
-            "did_finder": FILE_LIST,
-            "n_files": len(paths),
-            "size_bytes": 0,
-            "n_events": 0,
-            "last_used": now,
-            "last_updated": now,
-            "lookup_status": LookupStatus.COMPLETE.value,
-            "is_stale": False,
-        },
-    ).rowcount
-    dataset_id, n_files = connection.execute(_FRESH, {"name": name}).one()
-    if not made:
-        connection.execute(_TOUCH, {"used_id": dataset_id, "last_used": now})
-    else:
-        connection.execute(
-            _ADD_FILES,
-            [
-                {
-                    "dataset_id": dataset_id,
-                    "position": position,
-                    "paths": [path],
-                    "adler32": "xxx",  # what the official server says of a file list
-                    "size_bytes": 0,
-                    "n_events": 0,
-                }
-                for position, path in enumerate(paths)
-            ],
-        )
-    return DatasetId(dataset_id), n_files
+            "dataset_id": dataset_id,
+            "position": position,
+            "paths": file.paths,
+            "adler32": file.adler32,
+            "size_bytes": file.size_bytes,
+            "n_events": file.n_events,
+        }
+        for position, file in enumerate(files, start=first_position)
+    ]
+    if rows:
+        insert_bulk(connection, DatasetFileRow, rows)
 
 
 def list_datasets(connection: Connection, *, did_finder: str | None, with_stale: bool) -> list[Dataset]:
@@ -123,16 +154,47 @@ def mark_stale(connection: Connection, dataset_id: DatasetId) -> bool:
     return changed.rowcount > 0
 
 
+def delete_some_files(connection: Connection, number: int, limit: int) -> int:
+    """Removes some files of the request's file list, if no other request uses it; returns how many went.
+
+    From then on no submit takes the list for the same one. The request itself stays, so that a later call
+    goes on where this one ended.
+    """
+    dataset_id = connection.execute(
+        select(RequestRow.dataset_id).where(RequestRow.number == number)
+    ).scalar_one_or_none()
+    if dataset_id is None or not _lock_unused(connection, dataset_id, besides=number):
+        return 0
+    mark_stale(connection, DatasetId(dataset_id))
+    some = select(DatasetFileRow.id).where(DatasetFileRow.dataset_id == dataset_id).limit(limit)
+    return connection.execute(delete(DatasetFileRow).where(DatasetFileRow.id.in_(some))).rowcount
+
+
 def delete_unused(connection: Connection, dataset_id: DatasetId) -> bool:
     """Whether this was a file list that no request uses any more, and is gone now.
 
     What a finder has found stays: it answers the next look-up.
     """
-    is_used = select(RequestRow.number).where(RequestRow.dataset_id == DatasetRow.id).exists()
-    gone = connection.execute(
-        delete(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.did_finder == FILE_LIST, ~is_used)
+    if not _lock_unused(connection, dataset_id):
+        return False
+    connection.execute(delete(DatasetRow).where(DatasetRow.id == dataset_id))
+    return True
+
+
+def _lock_unused(connection: Connection, dataset_id: int, *, besides: int = -1) -> bool:
+    """Whether it is a file list without requests but `besides`, and gets none until the transaction ends."""
+    lock = (
+        select(DatasetRow.id)
+        .where(DatasetRow.id == dataset_id, DatasetRow.did_finder == FILE_LIST)
+        .with_for_update()
     )
-    return gone.rowcount > 0
+    if connection.execute(lock).one_or_none() is None:
+        return False
+    # By a statement of its own: only that one sees the request of a submit that we had to wait for.
+    others = select(RequestRow.number).where(
+        RequestRow.dataset_id == dataset_id, RequestRow.number != besides
+    )
+    return connection.execute(others.limit(1)).first() is None
 
 
 def _to_dataset(row: Row[tuple[object, ...]]) -> Dataset:

@@ -243,3 +243,13 @@ class AttemptRow(Base):
     message: Mapped[str] = mapped_column(Text)
     seconds: Mapped[float] = mapped_column(Float)
     created: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class LeaseRow(Base):
+    """Who does what only one process may do, and until when by this database's clock (seconds since 1970)."""
+
+    __tablename__ = "lease"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(255))
+    expires_at: Mapped[float] = mapped_column(Float)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
+from servicex_server.db.dialect import insert_new
 from servicex_server.db.orm import PrincipalRow
 from servicex_server.model.request import Principal
 
@@ -13,11 +14,12 @@ from servicex_server.model.request import Principal
 def put_principal(connection: Connection, principal: Principal, token_sha256: str, now: datetime) -> None:
     """Stores the user's only token digest in place of an earlier one."""
     values = {"token_sha256": token_sha256, "is_admin": principal.is_admin}
-    changed = connection.execute(
-        update(PrincipalRow).where(PrincipalRow.name == principal.name).values(values)
+    made = connection.execute(
+        insert_new(connection, PrincipalRow), {"name": principal.name, "created": now, **values}
     ).rowcount
-    if not changed:
-        connection.execute(insert(PrincipalRow).values(name=principal.name, created=now, **values))
+    if not made:
+        changed = update(PrincipalRow).where(PrincipalRow.name == principal.name).values(values)
+        connection.execute(changed)
 
 
 def delete_principal(connection: Connection, name: str) -> bool:

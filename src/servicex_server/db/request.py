@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, union_all, update
 
 from servicex_server.db.dataset import delete_unused
+from servicex_server.db.dialect import insert_once
 from servicex_server.db.orm import RequestRow
 from servicex_server.model.bucket import BucketKey
 from servicex_server.model.ids import DatasetId, RequestId
@@ -47,35 +48,52 @@ class NewRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
-    """What a restart and the sweeper need to know of a request that has not ended."""
+class Active:
+    """What the dispatcher needs to know of a request that has not ended."""
 
     id: RequestId
-    number: int
     state: RequestState
-    counts: FileCounts
     is_preflight_pending: bool
     active_since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A request that has not ended in its time."""
+
+    id: RequestId
+    counts: FileCounts
+
+
 # Building a statement costs more than running it, so the hot ones are built once.
 _COLUMNS = RequestRow.__table__.c
-_INSERT = insert(RequestRow)
 _VISIBLE = select(*_COLUMNS).where(_COLUMNS.deleted_at.is_(None))
 _BY_NUMBER = _VISIBLE.where(_COLUMNS.number == bindparam("number"))
 _BY_ID = _VISIBLE.where(_COLUMNS.id == bindparam("id"))
 _KEY_PAIR = select(_COLUMNS.id, _COLUMNS.secret_key).where(
     _COLUMNS.access_key == bindparam("access_key"), _COLUMNS.deleted_at.is_(None)
 )
+_UNFINISHED = and_(_COLUMNS.finish_time.is_(None), _COLUMNS.deleted_at.is_(None))
+_ACTIVE = (
+    select(_COLUMNS.id, _COLUMNS.state, _COLUMNS.is_preflight_pending, _COLUMNS.active_since)
+    .where(_UNFINISHED)
+    .order_by(_COLUMNS.number)
+)
+_LATE = (
+    select(_COLUMNS.id, _COLUMNS.files, _COLUMNS.completed, _COLUMNS.failed)
+    .where(_UNFINISHED)
+    .order_by(_COLUMNS.number)
+)
+_COUNTED = select(_COLUMNS.id, _COLUMNS.number, _COLUMNS.files, _COLUMNS.completed, _COLUMNS.failed)
 _NUMBER_OF = select(_COLUMNS.number).where(_COLUMNS.id == bindparam("id"), _COLUMNS.deleted_at.is_(None))
 
 
 def insert_request(
     connection: Connection, new: NewRequest, dataset_id: DatasetId, life: Lifecycle, *, has_ended: bool
-) -> int:
-    """The number of the stored request, which stands where `life` says."""
-    result = connection.execute(
-        _INSERT,
+) -> int | None:
+    """The number of the stored request, which stands where `life` says; None if it was stored before."""
+    return connection.execute(
+        insert_once(connection, RequestRow, key="id", returning="number"),
         {
             "id": new.id,
             "owner": new.owner,
@@ -109,12 +127,7 @@ def insert_request(
             "total_bytes": 0,
             "total_events": 0,
         },
-    )
-    key = result.inserted_primary_key
-    if key is None:  # pragma: no cover  both dialects tell the key
-        message = "the database did not tell the request's number"
-        raise RuntimeError(message)
-    return int(key[0])
+    ).scalar_one_or_none()
 
 
 def find_request(connection: Connection, ref: str) -> TransformRequest | None:
@@ -149,43 +162,41 @@ def list_requests(
     return requests[::-1]
 
 
-def list_unfinished(connection: Connection) -> list[Unfinished]:
+def list_active(connection: Connection) -> list[Active]:
     """Requests that have not ended, oldest first."""
-    rows = connection.execute(
-        select(
-            RequestRow.id,
-            RequestRow.number,
-            RequestRow.state,
-            RequestRow.files,
-            RequestRow.completed,
-            RequestRow.failed,
-            RequestRow.is_preflight_pending,
-            RequestRow.active_since,
-        )
-        .where(RequestRow.finish_time.is_(None), RequestRow.deleted_at.is_(None))
-        .order_by(RequestRow.number)
-    )
     return [
-        Unfinished(
-            id=RequestId(row.id),
-            number=row.number,
-            state=RequestState(row.state),
-            counts=FileCounts(row.files, row.completed, row.failed),
-            is_preflight_pending=row.is_preflight_pending,
-            active_since=row.active_since,
-        )
-        for row in rows
+        Active(RequestId(id_), RequestState(state), is_preflight_pending, active_since)
+        for id_, state, is_preflight_pending, active_since in connection.execute(_ACTIVE)
     ]
 
 
-def list_finished_since(connection: Connection, since: datetime) -> list[tuple[RequestId, int, FileCounts]]:
-    """Id, number and counts of requests that ended at or after that time."""
-    rows = connection.execute(
-        select(
-            RequestRow.id, RequestRow.number, RequestRow.files, RequestRow.completed, RequestRow.failed
-        ).where(RequestRow.finish_time >= since, RequestRow.deleted_at.is_(None))
-    )
-    return [(RequestId(row.id), row.number, FileCounts(row.files, row.completed, row.failed)) for row in rows]
+def list_late(
+    connection: Connection, *, active_before: datetime, with_pending_preflight: bool = False
+) -> list[Late]:
+    """Requests that have not ended and are active since before that time (and whose preflight is pending)."""
+    query = _LATE.where(_COLUMNS.active_since < active_before)
+    if with_pending_preflight:
+        query = query.where(_COLUMNS.is_preflight_pending.is_(True))
+    return [
+        Late(RequestId(row.id), FileCounts(row.files, row.completed, row.failed))
+        for row in connection.execute(query)
+    ]
+
+
+def list_counted(
+    connection: Connection, *, since: datetime | None
+) -> list[tuple[RequestId, int, FileCounts]]:
+    """Id, number and counts of requests that have not ended, or of those that had a result or ended since."""
+    query: Executable = _COUNTED.where(_UNFINISHED)
+    if since is not None:
+        query = union_all(
+            _COUNTED.where(_UNFINISHED, _COLUMNS.last_result_at >= since),
+            _COUNTED.where(_COLUMNS.finish_time >= since, _COLUMNS.deleted_at.is_(None)),
+        )
+    return [
+        (RequestId(row.id), row.number, FileCounts(row.files, row.completed, row.failed))
+        for row in connection.execute(query)
+    ]
 
 
 def find_statistics(connection: Connection, number: int) -> Statistics | None:

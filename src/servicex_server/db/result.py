@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, Select, delete, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, select, text
 
-from servicex_server.db.dialect import insert_new
+from servicex_server.db.dialect import insert_bulk
 from servicex_server.db.orm import AttemptRow, FileResultRow, RequestRow
 from servicex_server.model.bucket import BucketObject
 from servicex_server.model.ids import FileId, RequestId
@@ -18,6 +18,17 @@ from servicex_server.model.tally import TallyDocument, from_document
 
 Work = tuple[FileId, int]
 """A work unit inside a request: file and first entry."""
+
+# The rows themselves are not read: one index has all of them, a small one the failures.
+_COUNT = select(
+    select(func.count(FileResultRow.entry_start))
+    .where(FileResultRow.request_number == bindparam("number"))
+    .scalar_subquery(),
+    select(func.count())
+    .select_from(FileResultRow)
+    .where(FileResultRow.request_number == bindparam("number"), text("status = 'failure'"))
+    .scalar_subquery(),
+)
 
 _LAST_CHARACTER = "\U0010ffff"
 
@@ -103,15 +114,20 @@ def insert_results(connection: Connection, new: Sequence[NewResult]) -> None:
     Raises:
         RuntimeError: one was there already, so that counters made from `new` would be wrong.
     """
-    stored = connection.execute(insert_new(connection, FileResultRow), [asdict(row) for row in new]).rowcount
-    if stored not in (-1, len(new)):
+    stored = insert_bulk(connection, FileResultRow, [_as_row(row) for row in new], skip_known=True)
+    if stored != len(new):
         message = f"{len(new)} outcomes were to be stored, {stored} were new"
         raise RuntimeError(message)
 
 
 def insert_attempts(connection: Connection, new: Sequence[NewAttempt]) -> None:
     """Stores failed attempts; one that is known already stays as it is."""
-    connection.execute(insert_new(connection, AttemptRow), [asdict(row) for row in new])
+    insert_bulk(connection, AttemptRow, [_as_row(row) for row in new], skip_known=True)
+
+
+def _as_row(new: NewResult | NewAttempt) -> dict[str, object]:
+    # Not `asdict`, which copies documents deeply and takes most of the time of a batch.
+    return {name: getattr(new, name) for name in new.__dataclass_fields__}
 
 
 def delete_failures(connection: Connection, number: int) -> None:
@@ -185,21 +201,10 @@ def count_results(connection: Connection, number: int) -> Totals:
     )
 
 
-def count_outcomes(connection: Connection, numbers: Collection[int]) -> dict[int, tuple[int, int]]:
-    """Delivered and failed files of each of the requests, from the rows."""
-    rows = connection.execute(
-        select(FileResultRow.request_number, FileResultRow.status, func.count())
-        .where(FileResultRow.request_number.in_(numbers))
-        .group_by(FileResultRow.request_number, FileResultRow.status)
-    ).all()
-    found = {(number, status): count for number, status, count in rows}
-    return {
-        number: (
-            found.get((number, FileStatus.SUCCESS.value), 0),
-            found.get((number, FileStatus.FAILURE.value), 0),
-        )
-        for number in numbers
-    }
+def count_outcomes(connection: Connection, number: int) -> tuple[int, int]:
+    """Delivered and failed files of the request, from the rows."""
+    whole, failed = connection.execute(_COUNT, {"number": number}).one()
+    return whole - failed, failed
 
 
 def find_object(connection: Connection, request_id: RequestId, key: str) -> BucketObject | None:

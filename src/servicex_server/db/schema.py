@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import create_engine, inspect, make_url, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from servicex_server.db.session import build_engine, normalise_url
+from servicex_server.db.engine import build_engine, parse_url, show_url
 from servicex_server.errors import ConfigurationError
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision this code works with; a test compares it with the migrations."""
 
 COMMAND = "servicex-server db upgrade"
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+_UPGRADE_LOCK = 0x53_58_44_42
+"""Key of PostgreSQL's advisory lock that keeps a second upgrade waiting until the first is through."""
+_LOCK_PATIENCE_S = 120.0
 
 
 def check(url: str) -> None:
@@ -45,25 +49,22 @@ def check(url: str) -> None:
 
 def read_version(url: str) -> str | None:
     """The revision the database is at; None for an empty or absent one."""
-    address = make_url(normalise_url(url))
+    address = parse_url(url)
     if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
         return None  # connecting would create it
-    engine = create_engine(address, hide_parameters=True)
+    engine = _build(url)
     try:
         with engine.connect() as connection:
-            if not inspect(connection).has_table("alembic_version"):
-                return None
-            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-            return None if found is None else str(found)
+            return _find_version(connection)
     except DBAPIError as error:
-        message = f"cannot reach the database {address.render_as_string(hide_password=True)}: {error.orig}"
-        raise ConfigurationError(message) from error
+        message = f"cannot reach the database {show_url(url)}: {_words(error)}"
+        raise ConfigurationError(message) from error.orig
     finally:
         engine.dispose()
 
 
 def upgrade(url: str) -> str:
-    """Creates the schema or brings it up to date, if need be; returns its revision.
+    """Creates the schema or brings it up to date, if need be; returns its revision. Several may try at once.
 
     Raises:
         ConfigurationError: the database cannot be reached, or its schema is newer than this code.
@@ -73,22 +74,45 @@ def upgrade(url: str) -> str:
         return HEAD
     if found is not None and found > HEAD:
         check(url)
-    from alembic import command  # noqa: PLC0415  see the module's docstring
-    from alembic.config import Config  # noqa: PLC0415
-
-    address = make_url(normalise_url(url))
+    address = parse_url(url)
     if address.get_backend_name() == "sqlite":
         Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    engine = build_engine(url, size=1, busy_timeout_s=30.0, read_only=False)
+    engine = _build(url)
     try:
         with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+            if _find_version(connection) != HEAD:  # while we waited somebody else may have done it
+                _migrate(connection)
     except DBAPIError as error:
-        message = f"cannot upgrade the database {address.render_as_string(hide_password=True)}: {error.orig}"
-        raise ConfigurationError(message) from error
+        message = f"cannot upgrade the database {show_url(url)}: {_words(error)}"
+        raise ConfigurationError(message) from error.orig
     finally:
         engine.dispose()
     return HEAD
+
+
+def _build(url: str) -> Engine:
+    # Rewriting a large table takes as long as it takes, so there is no bound on statements.
+    return build_engine(url, size=1, busy_timeout_s=_LOCK_PATIENCE_S, read_only=False)
+
+
+def _find_version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415  see the module's docstring
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _words(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())

@@ -2,7 +2,10 @@
 
 A query or change is a plain function whose first argument is a connection. It runs in a thread, whole:
 one hop per transaction instead of several per statement, which is what lets SQLite keep up with many
-clients. Changes must touch nothing but their connection, because a group that fails is run again one by one.
+clients. Changes must touch nothing but their connection, because they are run more than once: one by one
+after their group failed, after a deadlock, and after the connection broke. In the last case the first run
+may be committed all the same, since the word of it can get lost, so a change has to find that out from the
+rows, or its caller has to keep what the first run returned.
 """
 
 from __future__ import annotations
@@ -10,19 +13,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, Self, TypeGuard, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from servicex_server.errors import ConfigurationError, DatabaseUnavailable
+from servicex_server.db.engine import build_engine, is_outage, parse_url, pause_before_retry, unavailable
+from servicex_server.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -33,27 +36,46 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _GROUP = 64
-"""Changes of one SQLite commit: enough that a commit's cost vanishes, few enough that nobody waits long."""
+"""Changes of one SQLite commit: enough that a commit's cost vanishes, few enough that nobody waits long.
+
+PostgreSQL lets several writers commit at once and groups their waits for the disk by itself. Groups of ours
+were no faster there (docs/decisions/0020), and would hold the locks of many requests at once.
+"""
 
 
 class Database:
     """An open database. Use as an async context manager, or call `close`."""
 
-    def __init__(self, url: str, *, readers: int = 4, writers: int = 4, busy_timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        readers: int = 4,
+        writers: int = 4,
+        busy_timeout_s: float = 10.0,
+        statement_timeout_s: float = 60.0,
+        patience_s: float = 30.0,
+    ) -> None:
         """Opens the database at a SQLAlchemy URL; nothing is read yet.
 
         Args:
             url: `sqlite:///folder/file.db` or `postgresql://...`.
             readers: connections for reading.
             writers: connections for changes; SQLite always has one.
-            busy_timeout_s: how long SQLite waits for another process that writes.
+            busy_timeout_s: how long a change waits for another process that writes (the same rows).
+            statement_timeout_s: how long PostgreSQL may work on one statement.
+            patience_s: how long a query or change waits for a free connection before it is refused.
         """
         self.url = url
-        is_sqlite = make_url(normalise_url(url)).get_backend_name() == "sqlite"
-        self._read_engine = build_engine(url, size=readers, busy_timeout_s=busy_timeout_s, read_only=True)
-        self._write_engine = build_engine(
-            url, size=1 if is_sqlite else writers, busy_timeout_s=busy_timeout_s, read_only=False
+        is_sqlite = parse_url(url).get_backend_name() == "sqlite"
+        if is_sqlite:
+            writers = 1
+        build = partial(
+            build_engine, url, busy_timeout_s=busy_timeout_s, statement_timeout_s=statement_timeout_s
         )
+        self._read_engine = build(size=readers, read_only=True)
+        self._write_engine = build(size=writers, read_only=False)
+        self._patience_s = patience_s
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._writers = [
@@ -63,7 +85,7 @@ class Database:
                 name=f"db-write-{n}",
                 daemon=True,
             )
-            for n in range(1 if is_sqlite else writers)
+            for n in range(writers)
         ]
         self._is_closed = False
         for thread in self._writers:
@@ -83,7 +105,7 @@ class Database:
         Raises:
             DatabaseUnavailable: the database cannot be reached.
         """
-        run = partial(_read, self._read_engine, partial(_bind, query, args, kwargs))
+        run = partial(self._read, partial(_bind, query, args, kwargs), time.monotonic())
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
     async def write(
@@ -92,7 +114,8 @@ class Database:
         """What the change returns, after it is committed. The change may be run more than once.
 
         Raises:
-            DatabaseUnavailable: the database cannot be reached, or another process keeps it locked.
+            DatabaseUnavailable: the database cannot be reached, or another process keeps it locked. If the
+                connection broke, the change may be stored all the same.
         """
         if self._is_closed:
             message = "the database is closed"
@@ -113,6 +136,17 @@ class Database:
         await asyncio.to_thread(self._readers.shutdown)
         self._read_engine.dispose()
         self._write_engine.dispose()
+
+    def _read(self, query: Callable[[Connection], T], asked_s: float) -> T:
+        self._check_patience(asked_s)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                with self._read_engine.connect() as connection:
+                    return query(connection)
+            except DBAPIError as error:
+                _wait_or_raise(error, tries)
 
     def _write_forever(self, group_size: int) -> None:
         while True:
@@ -146,111 +180,53 @@ class Database:
                     change.future.set_result(value)
                 return
         for change in wanted:
-            self._write_alone(change)
+            try:
+                value = self._write_alone(change)
+            except BaseException as error:  # noqa: BLE001  it belongs to whoever asked for the change
+                change.future.set_exception(error)
+            else:
+                change.future.set_result(value)
 
-    def _write_alone(self, change: _Change) -> None:
-        try:
-            with self._write_engine.begin() as connection:
-                value = change.run(connection)
-        except BaseException as error:  # noqa: BLE001  it belongs to whoever asked for the change
-            change.future.set_exception(_unavailable(error) if _is_outage(error) else error)
-        else:
-            change.future.set_result(value)
+    def _write_alone(self, change: _Change) -> Any:
+        self._check_patience(change.asked_s)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                with self._write_engine.begin() as connection:
+                    return change.run(connection)
+            except DBAPIError as error:
+                _wait_or_raise(error, tries)
+
+    def _check_patience(self, asked_s: float) -> None:
+        """Refuses what waited for long: a silent server would be waited for once per caller in the line."""
+        if time.monotonic() - asked_s > self._patience_s:
+            message = f"the database was busy or silent for {self._patience_s:g} s; try again later"
+            raise DatabaseUnavailable(message)
 
 
 class _Change:
     """A change on its way to a writer."""
 
-    __slots__ = ("future", "run")
+    __slots__ = ("asked_s", "future", "run")
 
     def __init__(self, run: Callable[[Connection], Any], future: Future[Any]) -> None:
         self.run = run
         self.future = future
+        self.asked_s = time.monotonic()
 
 
-def normalise_url(url: str) -> str:
-    """The URL with the driver we use, whatever driver it names.
-
-    >>> normalise_url("postgresql://host/name"), normalise_url("sqlite+aiosqlite:///x.db")
-    ('postgresql+psycopg://host/name', 'sqlite:///x.db')
-    """
-    parsed = make_url(url)
-    backend = parsed.get_backend_name()
-    if backend not in {"sqlite", "postgresql"}:
-        message = f"the database URL starts with {backend!r}; supported are sqlite:/// and postgresql://"
-        raise ConfigurationError(message)
-    if backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
-        message = "the database URL names no file; use for instance sqlite:///folder/servicex.db"
-        raise ConfigurationError(message)
-    driver = "sqlite" if backend == "sqlite" else "postgresql+psycopg"
-    return parsed.set(drivername=driver).render_as_string(hide_password=False)
-
-
-def build_engine(url: str, *, size: int, busy_timeout_s: float, read_only: bool) -> Engine:
-    """An engine whose SQLite connections begin transactions themselves, and never write if `read_only`.
-
-    Its errors do not show parameters: they end in logs, and some are secret keys and digests of tokens.
-    """
-    address = normalise_url(url)
-    if not address.startswith("sqlite"):
-        return create_engine(
-            address, pool_size=size, max_overflow=0, pool_pre_ping=True, hide_parameters=True
-        )
-    # sqlite3's own transaction handling begins too late (at the first change) and as a reader, which
-    # then fails at once if somebody else writes; so it is switched off and BEGIN is ours.
-    engine = create_engine(
-        address,
-        poolclass=QueuePool,
-        pool_size=size,
-        max_overflow=0,
-        hide_parameters=True,
-        connect_args={"timeout": busy_timeout_s, "isolation_level": None, "check_same_thread": False},
-    )
-    event.listen(engine, "connect", partial(_set_pragmas, read_only))
-    event.listen(engine, "begin", partial(_begin, "BEGIN" if read_only else "BEGIN IMMEDIATE"))
-    return engine
-
-
-def _set_pragmas(read_only: bool, connection: sqlite3.Connection, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA temp_store=MEMORY")
-    if read_only:
-        cursor.execute("PRAGMA query_only=ON")
-    cursor.close()
-
-
-def _begin(statement: str, connection: Connection) -> None:
-    connection.exec_driver_sql(statement)
+def _wait_or_raise(error: DBAPIError, tries: int) -> None:
+    pause_s = pause_before_retry(error, tries)
+    if pause_s is None:
+        if is_outage(error):
+            raise unavailable(error) from error.orig
+        raise error
+    logger.info("a transaction is tried again after: %s", " ".join(str(error.orig).split()))
+    time.sleep(pause_s)
 
 
 def _bind(
     function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: Connection
 ) -> T:
     return function(connection, *args, **kwargs)
-
-
-def _read(engine: Engine, query: Callable[[Connection], T]) -> T:
-    try:
-        with engine.connect() as connection:
-            return query(connection)
-    except DBAPIError as error:
-        if _is_outage(error):
-            raise _unavailable(error) from error.orig
-        raise
-
-
-def _is_outage(error: BaseException) -> TypeGuard[DBAPIError]:
-    """Whether waiting may help; with SQLite an interface error is a value that it never takes."""
-    if isinstance(error, InterfaceError):
-        return not isinstance(error.orig, sqlite3.Error)
-    return isinstance(error, OperationalError)
-
-
-def _unavailable(error: DBAPIError) -> DatabaseUnavailable:
-    """Names the cause without the statement, whose parameters may hold secrets."""
-    unavailable = DatabaseUnavailable(f"the database does not answer: {error.orig}; try again later")
-    unavailable.__cause__ = error.orig
-    return unavailable

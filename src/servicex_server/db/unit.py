@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, and_, func, select
 
@@ -17,11 +18,12 @@ from servicex_server.model.kinds import RequestState, ResultFormat
 class Question:
     """What is asked of every file of a request."""
 
-    request_id: RequestId
+    id: RequestId
     number: int
     dataset_id: DatasetId
     state: RequestState
     is_preflight_pending: bool
+    active_since: datetime
     codegen: str
     selection: str
     tree_name: str | None
@@ -47,6 +49,7 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
             RequestRow.dataset_id,
             RequestRow.state,
             RequestRow.is_preflight_pending,
+            RequestRow.active_since,
             RequestRow.codegen,
             RequestRow.selection,
             RequestRow.tree_name,
@@ -58,11 +61,12 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
         return None
     result_format = ResultFormat(row.result_format)
     return Question(
-        request_id=request_id,
+        id=request_id,
         number=row.number,
         dataset_id=DatasetId(row.dataset_id),
         state=RequestState(row.state),
         is_preflight_pending=row.is_preflight_pending,
+        active_since=row.active_since,
         codegen=row.codegen,
         selection=row.selection,
         tree_name=row.tree_name,

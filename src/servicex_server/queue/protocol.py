@@ -1,8 +1,9 @@
 """The port between the server, which knows what is to be done, and the workers, who do it.
 
-The server's side is a `Queue`, the worker's side a `WorkSource`. Delivery is at least once in both
-directions; the database makes repeats harmless. The queue never decides about retries: when a worker
-vanishes with a unit in hand, the server hears a `FileFailed` with reason `lost` and decides.
+The server's side is a `Queue`, the worker's side a `WorkSource`; `Hints` go between servers. Delivery of
+units and reports is at least once; the database makes repeats harmless. The queue never decides about
+retries: when a worker vanishes with a unit in hand, the server hears a `FileFailed` with reason `lost` and
+decides.
 """
 
 from __future__ import annotations
@@ -97,4 +98,20 @@ class WorkSource(Protocol):
 
     async def drain(self) -> None:
         """Asks for no further units; those leased but not yet taken from `units()` are given back."""
+        ...
+
+
+class Hints(Protocol):
+    """What the servers of one deployment tell each other: "this request changed". Hints may be lost."""
+
+    async def send(self, request_id: RequestId) -> None:
+        """Tells the other servers. Never raises because nobody can be told, and never waits for long."""
+        ...
+
+    def hints(self) -> AsyncIterator[RequestId]:
+        """What others sent since the call, and perhaps what this server sent itself; ends with the transport.
+
+        There is one reader at a time: a new call takes over from the one before. While the transport is
+        cut off, nothing comes; after it is back, what was sent meanwhile may be missing.
+        """
         ...

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 
 from servicex_server.model.ids import FileId, RequestId
 
@@ -23,10 +24,12 @@ class Retry:
 class Turn:
     """How far a request's files were published; the same object until the request is dropped."""
 
-    __slots__ = ("is_asked_again", "position", "request_id")
+    __slots__ = ("active_since", "is_asked_again", "position", "request_id")
 
     def __init__(self, request_id: RequestId) -> None:
         self.request_id = request_id
+        self.active_since: datetime | None = None
+        """Of the request, when it was first published; a retry that nobody told of shows by another time."""
         self.position = -1
         """Of the last published file."""
         self.is_asked_again = False
@@ -38,6 +41,8 @@ class Backlog:
 
     def __init__(self) -> None:
         self._preflights: OrderedDict[RequestId, None] = OrderedDict()
+        self._tried: set[RequestId] = set()
+        """Requests whose preflight is with the queue."""
         self._turns: dict[RequestId, Turn] = {}
         self._ring: OrderedDict[RequestId, None] = OrderedDict()
         self._retries: list[Retry] = []
@@ -46,12 +51,19 @@ class Backlog:
         """Set when a request was deleted, so that the sweeper removes it soon."""
 
     def add_preflight(self, request_id: RequestId) -> None:
-        """The request's preflight is to be published."""
-        self._preflights[request_id] = None
-        self._something.set()
+        """The request's preflight is to be published, unless it was (since the request was last dropped)."""
+        if request_id not in self._tried:
+            self._preflights[request_id] = None
+            self._something.set()
+
+    def return_preflight(self, request_id: RequestId) -> None:
+        """The preflight that was taken could not be published."""
+        self._tried.discard(request_id)
+        self.add_preflight(request_id)
 
     def add_files(self, request_id: RequestId) -> None:
         """The request has files that were not published yet (since it was last dropped)."""
+        self._tried.discard(request_id)
         self._turns.setdefault(request_id, Turn(request_id)).is_asked_again = True
         self._ring.setdefault(request_id)
         self._something.set()
@@ -64,12 +76,21 @@ class Backlog:
     def drop(self, request_id: RequestId) -> None:
         """Forgets the request, and what was published of it (retries are dropped when they fall due)."""
         self._preflights.pop(request_id, None)
+        self._tried.discard(request_id)
         self._turns.pop(request_id, None)
         self._ring.pop(request_id, None)
 
+    def drop_preflight(self, request_id: RequestId) -> None:
+        """The preflight that was taken is not wanted."""
+        self._tried.discard(request_id)
+
     def take_preflight(self) -> RequestId | None:
         """The next request to try, which leaves the backlog."""
-        return self._preflights.popitem(last=False)[0] if self._preflights else None
+        if not self._preflights:
+            return None
+        request_id = self._preflights.popitem(last=False)[0]
+        self._tried.add(request_id)
+        return request_id
 
     def next_turn(self) -> Turn | None:
         """The request whose turn it is; it stays in the backlog until `advance` or `end_turn`."""
@@ -94,6 +115,23 @@ class Backlog:
         """Drops the request, unless it came back meanwhile."""
         if self._turns.get(turn.request_id) is turn:
             self.drop(turn.request_id)
+
+    def clear(self) -> None:
+        """Forgets everything: another process leads."""
+        for held in (self._preflights, self._tried, self._turns, self._ring, self._retries):
+            held.clear()
+
+    def knows(self, request_id: RequestId, active_since: datetime) -> bool:
+        """Whether the request, as it is since that time, was added and not dropped."""
+        turn = self._turns.get(request_id)
+        if turn is not None:
+            return turn.active_since in {None, active_since}
+        return request_id in self._tried or request_id in self._preflights
+
+    @property
+    def known(self) -> set[RequestId]:
+        """Every request that was added and not dropped."""
+        return {*self._preflights, *self._tried, *self._turns}
 
     def take_retries(self, now_s: float, limit: int) -> list[Retry]:
         """Retries that are due, which leave the backlog."""

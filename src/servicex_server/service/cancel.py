@@ -7,7 +7,7 @@ from servicex_server.errors import Conflict
 from servicex_server.model.lifecycle import Cancel
 from servicex_server.model.request import Principal, TransformRequest
 from servicex_server.service.context import Services
-from servicex_server.service.effect import act
+from servicex_server.service.effect import act, keep_effects
 from servicex_server.service.read import get_request
 
 
@@ -20,7 +20,7 @@ async def cancel(services: Services, principal: Principal, ref: str) -> Transfor
     """
     request = await get_request(services, principal, ref)
     event = Cancel(f"cancel by {principal.name}")
-    effects = await services.db.write(transition, request.id, event, services.clock())
+    effects = await services.db.write(keep_effects(transition), request.id, event, services.clock())
     if effects:
         await act(services, request.id, effects)
     after = await get_request(services, principal, request.id)

@@ -10,12 +10,21 @@ from servicex_server.db.session import Database
 from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.parse import CODEGENS
-from servicex_server.queue.protocol import Queue
+from servicex_server.queue.protocol import Hints, Queue
 from servicex_server.service.backlog import Backlog
 from servicex_server.service.limits import Limits
 from servicex_server.service.notify import Notifier
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.protocol import Store
+
+
+class Leadership:
+    """Whether this process leads, which changes while it runs; `leader.run_while_leader` says when."""
+
+    __slots__ = ("is_held",)
+
+    def __init__(self, *, is_held: bool = True) -> None:
+        self.is_held = is_held
 
 
 def read_clock() -> datetime:
@@ -37,6 +46,8 @@ class Services:
         compressions: of results whose submitter asks for none; formats that are missing have their default.
         notifier: wakes those who wait for a request.
         backlog: what this process still has to hand to the queue.
+        hints: tells the other servers of a request that changed; None where there are no others.
+        leadership: whether this process does the background work; always, where it is the only one.
         clock: now, as an aware UTC time.
     """
 
@@ -50,4 +61,6 @@ class Services:
     compressions: Mapping[ResultFormat, Compression] = field(default_factory=dict)
     notifier: Notifier = field(default_factory=Notifier)
     backlog: Backlog = field(default_factory=Backlog)
+    hints: Hints | None = None
+    leadership: Leadership = field(default_factory=Leadership)
     clock: Callable[[], datetime] = read_clock

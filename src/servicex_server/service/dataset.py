@@ -49,7 +49,10 @@ async def delete_dataset(services: Services, principal: Principal, dataset_id: D
         Conflict: it is stale already.
     """
 
+    was_marked = False
+
     def mark(transaction: Transaction) -> None:
+        nonlocal was_marked
         dataset = _find(transaction, dataset_id)
         if not (principal.is_admin or datasets.is_used_by(transaction, dataset.id, principal.name)):
             message = (
@@ -57,7 +60,9 @@ async def delete_dataset(services: Services, principal: Principal, dataset_id: D
                 "admins may delete it"
             )
             raise NotAllowed(message)
-        if not datasets.mark_stale(transaction, dataset.id):
+        if datasets.mark_stale(transaction, dataset.id):
+            was_marked = True
+        elif not was_marked:  # else by a first run of this change, whose commit went unheard
             message = f"data set {dataset_id} is deleted already"
             raise Conflict(message)
 

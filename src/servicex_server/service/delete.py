@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from servicex_server.db import dataset as datasets
 from servicex_server.db import request as requests
 from servicex_server.db import result as results
 from servicex_server.db.session import Transaction
@@ -10,6 +11,7 @@ from servicex_server.errors import Conflict
 from servicex_server.model.ids import RequestId
 from servicex_server.model.request import Principal
 from servicex_server.service.context import Services
+from servicex_server.service.effect import announce
 from servicex_server.service.read import get_request, missing
 
 _ROWS_AT_ONCE = 2_000
@@ -24,19 +26,24 @@ async def delete(services: Services, principal: Principal, ref: str) -> None:
         Conflict: it has not ended yet; cancel it first.
     """
     request = await get_request(services, principal, ref)
+    was_hidden = False
 
     def hide(transaction: Transaction) -> None:
+        nonlocal was_hidden
         locked = lock_request(transaction, request.id)
         if locked is None:
+            if was_hidden:
+                return  # by a first run of this change, whose commit went unheard
             raise missing(ref)
         if not locked.life.state.is_terminal:
             message = f"request {request.id} is {locked.life.state}; cancel it before you delete it"
             raise Conflict(message)
         requests.mark_deleted(transaction, locked.number, services.clock())
+        was_hidden = True
 
     await services.db.write(hide)
-    services.notifier.ring(request.id)
     services.backlog.purge_asked.set()
+    await announce(services, request.id)
 
 
 async def purge(services: Services) -> int:
@@ -51,5 +58,7 @@ async def purge(services: Services) -> int:
 async def _purge_one(services: Services, request_id: RequestId, number: int) -> None:
     await services.store.delete_prefix(f"{request_id}/")
     while await services.db.write(results.delete_some, number, _ROWS_AT_ONCE):
+        pass
+    while await services.db.write(datasets.delete_some_files, number, _ROWS_AT_ONCE):
         pass
     await services.db.write(requests.delete_request, number)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from servicex_server.db import dataset as datasets
 from servicex_server.db import request as requests
 from servicex_server.db import unit as units
+from servicex_server.db.request import Active
 from servicex_server.db.session import Transaction
 from servicex_server.db.unit import Question, Waiting
 from servicex_server.errors import Busy
@@ -27,15 +28,32 @@ _PAUSE_AFTER_DEFECT_S = 1.0
 
 
 async def resume(services: Services) -> None:
-    """Puts unfinished requests of earlier runs back into the backlog; call once before the tasks start."""
-    unfinished = await services.db.read(requests.list_unfinished)
+    """Puts unfinished requests of earlier runs, or of an earlier leader, into the backlog.
+
+    Call once before the tasks start. It waits for an absent database. What is in the backlog already stays.
+    """
+    while True:
+        try:
+            unfinished = await services.db.read(requests.list_active)
+            break
+        except Busy as error:
+            logger.warning("unfinished requests wait: %s", error)
+            await asyncio.sleep(services.limits.publish_retry_s)
     for request in unfinished:
-        if request.is_preflight_pending:
-            services.backlog.add_preflight(request.id)
-        elif request.state in _WORKING:
-            services.backlog.add_files(request.id)
+        add(services, request)
     if unfinished:
         logger.info("unfinished requests that go on: %d", len(unfinished))
+
+
+def add(services: Services, request: Active | Question) -> bool:
+    """Puts what is to be published next of the request into the backlog; whether there is something."""
+    if request.is_preflight_pending:
+        services.backlog.add_preflight(request.id)
+    elif request.state in _WORKING:
+        services.backlog.add_files(request.id)
+    else:
+        return False
+    return True
 
 
 async def run_dispatcher(services: Services) -> None:
@@ -80,11 +98,12 @@ async def _publish_preflight(services: Services, request_id: RequestId) -> None:
     try:
         found = await services.db.read(_find_sample, request_id, services.limits.preflight_files)
         if found is None:
+            services.backlog.drop_preflight(request_id)
             return
         question, files = found
         await services.queue.publish([_to_preflight(services, question, files)])
     except Busy:
-        services.backlog.add_preflight(request_id)
+        services.backlog.return_preflight(request_id)
         raise
 
 
@@ -126,6 +145,13 @@ async def _publish_page(services: Services, turn: Turn) -> None:
             services.backlog.end_turn(turn)
             return
         question, waiting = found
+        if turn.active_since not in {None, question.active_since}:
+            # It ended and was retried, and nobody told us: files before our position may wait again.
+            await services.queue.cancel(turn.request_id)
+            position = -1
+            turn.active_since = None
+            return
+        turn.active_since = question.active_since
         if waiting:
             await services.queue.publish(_to_units(services, question, waiting))
             position = waiting[-1].position
@@ -150,7 +176,7 @@ def _find_waiting(
 
 def _to_preflight(services: Services, question: Question, files: Iterable[DatasetFile]) -> PreflightUnit:
     return PreflightUnit(
-        request_id=question.request_id,
+        request_id=question.id,
         files=tuple(file.paths for file in files),
         codegen=question.codegen,
         selection=question.selection,
@@ -163,7 +189,7 @@ def _to_preflight(services: Services, question: Question, files: Iterable[Datase
 def _to_units(services: Services, question: Question, waiting: Iterable[Waiting]) -> list[TransformUnit]:
     return [
         TransformUnit(
-            request_id=question.request_id,
+            request_id=question.id,
             file_id=file.file_id,
             paths=file.paths,
             codegen=question.codegen,
@@ -171,7 +197,7 @@ def _to_units(services: Services, question: Question, waiting: Iterable[Waiting]
             result_format=question.result_format,
             # The attempt is part of the key, so that a late double of an earlier attempt cannot
             # replace an object that counts.
-            store_key=f"{question.request_id}/{file.file_id}-0-{file.attempt}",
+            store_key=f"{question.id}/{file.file_id}-0-{file.attempt}",
             attempt=file.attempt,
             deadline_s=services.limits.file_deadline_s,
             tree_name=question.tree_name,

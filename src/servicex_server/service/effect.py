@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Concatenate, ParamSpec
 
+from servicex_server.db.session import Transaction
 from servicex_server.model.ids import RequestId
 from servicex_server.model.lifecycle import (
     DispatchFiles,
@@ -19,23 +21,64 @@ from servicex_server.service.context import Services
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+Change = Callable[Concatenate[Transaction, P], tuple[Effect, ...] | None]
+
+
+def keep_effects(change: Change[P]) -> Change[P]:
+    """The change, fit to be run again after a commit whose word was lost.
+
+    The second run finds nothing left to change and returns no effects, but those of the first are still to be
+    carried out. That is harmless also if the first run was not committed and somebody else did the same.
+    """
+    earlier: tuple[Effect, ...] = ()
+
+    def run(transaction: Transaction, /, *args: P.args, **kwargs: P.kwargs) -> tuple[Effect, ...] | None:
+        nonlocal earlier
+        effects = change(transaction, *args, **kwargs)
+        if effects is None:
+            return None
+        earlier = effects or earlier
+        return earlier
+
+    return run
+
 
 async def act(services: Services, request_id: RequestId, effects: Iterable[Effect]) -> None:
-    """Carries the effects out; call after the commit. All of it can be lost in a crash and is then redone."""
+    """Carries the effects out; call after the commit. All of it can be lost in a crash and is then redone.
+
+    A server that does not lead tells the one that does.
+    """
+    is_leader = services.leadership.is_held
+    has_changed = False
     for effect in effects:
         logger.debug("%s for request %s because of %s", type(effect).__name__, request_id, effect.cause)
-        match effect:
-            case StartPreflight():
-                services.backlog.add_preflight(request_id)
-            case DispatchFiles():
-                services.backlog.add_files(request_id)
-            case ForgetFailures() | SetFinishTime():
-                services.backlog.drop(request_id)
-                if isinstance(effect, SetFinishTime):
-                    logger.info("request.ended: %s after %s", request_id, effect.cause)
-            case DropWork():
-                await services.queue.cancel(request_id)
-            case NotifyWaiters():
-                services.notifier.ring(request_id)
-            case _:
-                pass  # done in the transaction
+        # What concerns the work alone is no news to those who do not lead.
+        has_changed |= isinstance(effect, NotifyWaiters) or not is_leader
+        if isinstance(effect, SetFinishTime):
+            logger.info("request.ended: %s after %s", request_id, effect.cause)
+        if is_leader:
+            await _work_off(services, request_id, effect)
+    if has_changed:
+        await announce(services, request_id)
+
+
+async def announce(services: Services, request_id: RequestId) -> None:
+    """Wakes those who wait for the request, here and on the other servers."""
+    services.notifier.ring(request_id)
+    if services.hints is not None:
+        await services.hints.send(request_id)
+
+
+async def _work_off(services: Services, request_id: RequestId, effect: Effect) -> None:
+    match effect:
+        case StartPreflight():
+            services.backlog.add_preflight(request_id)
+        case DispatchFiles():
+            services.backlog.add_files(request_id)
+        case ForgetFailures() | SetFinishTime():
+            services.backlog.drop(request_id)
+        case DropWork():
+            await services.queue.cancel(request_id)
+        case _:
+            pass  # done in the transaction

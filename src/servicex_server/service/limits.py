@@ -28,6 +28,10 @@ class Limits:
         report_batch: reports recorded in one transaction.
         sweep_interval_s: pause between two rounds of the sweeper.
         scratch_age_s: unfinished worker files older than this are removed.
+        waiter_poll_s: how often one that waits for a request looks, where hints may get lost.
+        catch_up_interval_s: how often the leader looks for requests of which no hint told it.
+        lease_ttl_s: how long a leader that is silent remains the leader.
+        lease_renew_s: how often it renews its lease, and others ask for it.
         orphan_interval_s: pause between two searches of the store for objects of requests that are gone.
     """
 
@@ -49,4 +53,8 @@ class Limits:
     report_batch: int = 200
     sweep_interval_s: float = 30.0
     scratch_age_s: float = 86400.0
+    waiter_poll_s: float = 1.0
+    catch_up_interval_s: float = 5.0
+    lease_ttl_s: float = 6.0
+    lease_renew_s: float = 2.0
     orphan_interval_s: float = 86400.0

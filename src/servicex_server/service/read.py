@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from servicex_server.db import request as requests
 from servicex_server.db import result as results
-from servicex_server.errors import NotAllowed, NotFound
+from servicex_server.errors import Busy, NotAllowed, NotFound
 from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import FileStatus, ResultFormat
 from servicex_server.model.request import FileResult, Principal, Statistics, TransformRequest
@@ -119,18 +120,26 @@ async def wait_for(
     predicate: Callable[[TransformRequest], bool],
     timeout_s: float,
 ) -> TransformRequest:
-    """The request as soon as the predicate holds, or as it is after `timeout_s`; asks only upon changes."""
+    """The request as soon as the predicate holds, or as it is after `timeout_s`.
+
+    Asks the database upon changes, and where they happen on other servers now and then besides. An outage of
+    the database that begins and ends meanwhile goes unnoticed.
+    """
     with services.notifier.watch(request_id) as bell:
+        request = await _load(services, request_id)
+        looks = services.hints is not None
         try:
             async with asyncio.timeout(timeout_s):
-                while True:
+                while not predicate(request):
+                    await _hear(bell, services.limits.waiter_poll_s if looks else None)
                     bell.clear()
-                    request = await _load(services, request_id)
-                    if predicate(request):
-                        return request
-                    await bell.wait()
+                    try:
+                        request = await _load(services, request_id)
+                    except Busy:
+                        looks = True  # what rang the bell has not been seen
         except TimeoutError:
             return await _load(services, request_id)
+        return request
 
 
 async def statistics(services: Services, principal: Principal, ref: str) -> Statistics | None:
@@ -143,6 +152,13 @@ def missing(ref: str) -> NotFound:
     """The error for a request that is not there."""
     message = f"there is no request {ref[:64]!r} on this server"
     return NotFound(message)
+
+
+async def _hear(bell: asyncio.Event, at_most_s: float | None) -> None:
+    """Returns when the bell rings, or when it is time to look without having heard it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(at_most_s):
+            await bell.wait()
 
 
 def _is_finished(request: TransformRequest) -> bool:

@@ -6,7 +6,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 
+from servicex_server.db.session import Transaction
 from servicex_server.errors import Busy, ServicexError
+from servicex_server.model.ids import RequestId
+from servicex_server.model.lifecycle import Effect
 from servicex_server.model.unit import Failure, FileDone, FileFailed, PreflightDone, Reason, Report
 from servicex_server.queue.protocol import ReportDelivery
 from servicex_server.service.backlog import Retry
@@ -47,9 +50,10 @@ async def record_batch(services: Services, batch: Sequence[ReportDelivery]) -> N
     """Commits what the reports tell, acts on it, and acknowledges; waits out an absent database or store."""
     reports = [delivery.report for delivery in batch]
     pause_s = services.limits.publish_retry_s
+    memory = _Memory()
     while True:
         try:
-            await _record(services, reports)
+            await _record(services, reports, memory)
             break
         except (Busy, OSError) as error:
             logger.warning("reports wait for the database or the store: %s", error)
@@ -94,15 +98,45 @@ async def _receive(
     await waiting.put(None)
 
 
-async def _record(services: Services, reports: Sequence[Report]) -> None:
+class _Memory:
+    """What earlier runs of a batch asked for, in case one of them was committed and its word was lost.
+
+    The run after it finds every report known, but the attempts and effects are still due; they are harmless
+    if it was not committed. (Objects to discard are asked of the last run alone: an earlier one may have
+    counted others.)
+    """
+
+    def __init__(self) -> None:
+        self._again: dict[Again, None] = {}
+        self._effects: dict[RequestId, tuple[Effect, ...]] = {}
+
+    def take(self, recorded: Recorded) -> None:
+        self._again.update(dict.fromkeys(recorded.again))
+        self._effects.update({request_id: effects for request_id, effects in recorded.effects if effects})
+
+    def add_to(self, last: Recorded) -> Recorded:
+        """The last run, and what it lacks of those before."""
+        told = {request_id for request_id, effects in last.effects if effects}
+        forgotten = [item for item in self._effects.items() if item[0] not in told]
+        again = [again for again in self._again if again not in last.again]
+        return Recorded(last.effects + forgotten, last.again + again, last.discarded)
+
+
+async def _record(services: Services, reports: Sequence[Report], memory: _Memory) -> None:
     for report in reports:
         if isinstance(report, FileFailed):
             # A worker's words may hold anything; quoted they fit on one line of any log.
             why = f"{report.failure.reason.value}: {report.failure.message[:1000]!r}"
             logger.info("file.failed: attempt %d of request %s, %s", report.attempt, report.request_id, why)
     observed = await _look_up(services, reports)
-    recorded = await services.db.write(record, observed, services.limits.max_attempts, services.clock())
-    await _follow_up(services, recorded)
+
+    def run(transaction: Transaction) -> Recorded:
+        recorded = record(transaction, observed, services.limits.max_attempts, services.clock())
+        memory.take(recorded)
+        return recorded
+
+    recorded = await services.db.write(run)
+    await _follow_up(services, memory.add_to(recorded))
 
 
 async def _look_up(services: Services, reports: Sequence[Report]) -> list[Observed]:

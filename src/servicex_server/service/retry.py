@@ -7,7 +7,7 @@ from servicex_server.errors import Conflict
 from servicex_server.model.lifecycle import Retry
 from servicex_server.model.request import Principal, TransformRequest
 from servicex_server.service.context import Services
-from servicex_server.service.effect import act
+from servicex_server.service.effect import act, keep_effects
 from servicex_server.service.read import get_request
 
 
@@ -20,7 +20,7 @@ async def retry(services: Services, principal: Principal, ref: str) -> Transform
     """
     request = await get_request(services, principal, ref)
     event = Retry(f"retry by {principal.name}")
-    effects = await services.db.write(transition, request.id, event, services.clock())
+    effects = await services.db.write(keep_effects(transition), request.id, event, services.clock())
     if not effects:
         failed = request.counts.failed
         message = f"request {request.id} is {request.state} with {failed} failed files; nothing to retry"

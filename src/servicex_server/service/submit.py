@@ -16,7 +16,7 @@ from servicex_server.db import dataset as datasets
 from servicex_server.db import request as requests
 from servicex_server.db.request import NewRequest
 from servicex_server.db.session import Transaction
-from servicex_server.errors import InvalidRequest, NotFound, QueryError, SourceRefused, UnknownCodegen
+from servicex_server.errors import Busy, InvalidRequest, NotFound, QueryError, SourceRefused, UnknownCodegen
 from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import RequestState, ResultDestination
 from servicex_server.model.lifecycle import Effect, FilesKnown, Lifecycle, step
@@ -224,6 +224,7 @@ def _store(
     )
     event = FilesKnown(f"submit by {new.owner}", n_files, with_preflight)
     life, effects = step(Lifecycle(), event)
+    # Stored before or not: run again after a commit whose word was lost, the effects are the same.
     requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)
     return effects
 
@@ -232,7 +233,7 @@ async def _await_preflight(services: Services, request_id: RequestId) -> None:
     """Returns once the query was tried, or nobody wants to wait longer; raises what speaks against it."""
     try:
         request = await wait_for(services, request_id, _is_tried, services.limits.preflight_wait_s)
-    except NotFound:
+    except (NotFound, Busy):
         return
     if request.state is RequestState.FATAL and request.failure_info is not None:
         # The caller learns it now, so there is nothing to keep.

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from servicex_server.db import request as requests
 from servicex_server.db import result as results
-from servicex_server.db.request import Unfinished
+from servicex_server.db.request import Late
 from servicex_server.db.session import Transaction
 from servicex_server.db.transition import advance, lock_request, transition
 from servicex_server.errors import ServicexError
@@ -18,7 +18,7 @@ from servicex_server.model.ids import RequestId
 from servicex_server.model.lifecycle import CountsAudited, Effect, Fail, PreflightPassed
 from servicex_server.service.context import Services
 from servicex_server.service.delete import purge
-from servicex_server.service.effect import act
+from servicex_server.service.effect import act, keep_effects
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ _HOUR_S = 3600.0
 async def run_sweeper(services: Services) -> None:
     """Audits, expires and cleans up in rounds; removes deleted requests soon. Runs until canceled."""
     loop = asyncio.get_running_loop()
+    await _guard(services, audit_unfinished)
     next_round_s = next_orphans_s = loop.time()
     while True:
         if loop.time() >= next_round_s:
@@ -57,10 +58,7 @@ async def expire_preflights(services: Services) -> int:
     patience_s = services.limits.preflight_patience_s
     oldest = services.clock() - timedelta(seconds=patience_s)
     event = PreflightPassed(f"the preflight did not answer within {patience_s:g} s")
-    unfinished = await services.db.read(requests.list_unfinished)
-    late = [
-        request for request in unfinished if request.is_preflight_pending and request.active_since < oldest
-    ]
+    late = await services.db.read(requests.list_late, active_before=oldest, with_pending_preflight=True)
     for request in late:
         logger.warning("request %s goes on without preflight: no answer in %g s", request.id, patience_s)
         await act(services, request.id, await _transition(services, request.id, event))
@@ -71,8 +69,7 @@ async def expire_requests(services: Services) -> int:
     """Ends requests that outlived their time."""
     limit_s = services.limits.request_deadline_s
     oldest = services.clock() - timedelta(seconds=limit_s)
-    unfinished = await services.db.read(requests.list_unfinished)
-    late = [request for request in unfinished if request.active_since < oldest]
+    late = await services.db.read(requests.list_late, active_before=oldest)
     for request in late:
         event = Fail("time limit of requests", _say_late(request, limit_s))
         logger.warning("request %s did not finish in %g h and is ended", request.id, limit_s / _HOUR_S)
@@ -81,13 +78,22 @@ async def expire_requests(services: Services) -> int:
 
 
 async def audit(services: Services) -> int:
-    """Compares counters with rows, and repairs what differs; returns how many requests were wrong."""
+    """Compares counters with rows of what changed of late, and repairs what differs; returns how many did."""
     recently = services.clock() - timedelta(seconds=2 * services.limits.sweep_interval_s)
-    suspects = await services.db.read(_find_miscounted, recently)
+    return await _audit(services, recently)
+
+
+async def audit_unfinished(services: Services) -> int:
+    """`audit` of every request that has not ended, however long ago it changed."""
+    return await _audit(services, None)
+
+
+async def _audit(services: Services, since: datetime | None) -> int:
+    suspects = await services.db.read(_find_miscounted, since)
     for request_id in suspects:
         logger.error("the counters of request %s differ from its rows and are repaired", request_id)
-        effects = await services.db.write(_repair, request_id, services.clock())
-        await act(services, request_id, effects)
+        effects = await services.db.write(keep_effects(_repair), request_id, services.clock())
+        await act(services, request_id, effects or ())
     return len(suspects)
 
 
@@ -134,24 +140,14 @@ async def _guard(services: Services, action: Callable[[Services], Awaitable[int]
 async def _transition(
     services: Services, request_id: RequestId, event: PreflightPassed | Fail
 ) -> tuple[Effect, ...]:
-    return await services.db.write(transition, request_id, event, services.clock()) or ()
+    return await services.db.write(keep_effects(transition), request_id, event, services.clock()) or ()
 
 
-def _find_miscounted(transaction: Transaction, since: datetime) -> list[RequestId]:
-    stored = {
-        request.number: (request.id, request.counts) for request in requests.list_unfinished(transaction)
-    }
-    for request_id, number, counts in requests.list_finished_since(transaction, since):
-        stored[number] = (request_id, counts)
-    numbers = list(stored)
+def _find_miscounted(transaction: Transaction, since: datetime | None) -> list[RequestId]:
     wrong: list[RequestId] = []
-    for start in range(0, len(numbers), _COUNTED_AT_ONCE):
-        found = results.count_outcomes(transaction, numbers[start : start + _COUNTED_AT_ONCE])
-        wrong += [
-            stored[number][0]
-            for number, (completed, failed) in found.items()
-            if (completed, failed) != (stored[number][1].completed, stored[number][1].failed)
-        ]
+    for request_id, number, counts in requests.list_counted(transaction, since=since):
+        if results.count_outcomes(transaction, number) != (counts.completed, counts.failed):
+            wrong.append(request_id)
     return wrong
 
 
@@ -171,7 +167,7 @@ def _repair(transaction: Transaction, request_id: RequestId, now: datetime) -> t
     return advance(transaction, locked, event, now, totals)
 
 
-def _say_late(request: Unfinished, limit_s: float) -> str:
+def _say_late(request: Late, limit_s: float) -> str:
     counts = request.counts
     return (
         f"the request did not finish in {limit_s / _HOUR_S:g} h and was ended; of {counts.files} files "

@@ -20,7 +20,7 @@ from servicex_server.app.embedded import upgrade_database
 from servicex_server.app.settings import load
 from servicex_server.cli import app
 from servicex_server.db import schema
-from servicex_server.db.session import build_engine
+from servicex_server.db.engine import build_engine
 from servicex_server.errors import ConfigurationError
 
 
