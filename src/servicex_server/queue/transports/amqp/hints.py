@@ -76,7 +76,7 @@ class AmqpHints:
         ear = await patiently(
             self._topology.declare_ear(channel, self._topology.hints, max_length=_MAX_PENDING, ttl_s=_TTL_S)
         )
-        await patiently(ear.consume(self._take, no_ack=True))
+        await self._topology.consume(ear, self._take, no_ack=True)
         up()
         await together(alarm.wait(), self._send_all(channel))
 

@@ -12,7 +12,13 @@ from types import TracebackType
 from typing import Self
 
 from aio_pika import Message
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, DeliveryMode
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractExchange,
+    AbstractIncomingMessage,
+    DeliveryMode,
+)
 
 from servicex_server.errors import Busy
 from servicex_server.model.ids import RequestId
@@ -149,6 +155,7 @@ class AmqpQueue:
             out = await connection.channel(publisher_confirms=True, on_return_raises=True)
             await alarm.guard(out)
             queues = await self._topology.declare_work(out)
+            orders = await self._topology.declare_fanout(out, self._topology.orders)
             for name in (self._topology.units, self._topology.preflights):
                 await queues[name].purge()
             self._acks = acks = await self._listen(connection, alarm)
@@ -157,7 +164,7 @@ class AmqpQueue:
         await together(
             alarm.wait(),
             self._pump(out),
-            self._send_orders(out),
+            self._send_orders(orders),
             self._settle(),
             self._watch(connection),
             acks.run(),
@@ -179,11 +186,11 @@ class AmqpQueue:
         ear = await self._topology.declare_ear(
             channel, self._topology.heartbeats, max_length=20_000, ttl_s=self._silence_s
         )
-        await ear.consume(self._take_heartbeat, no_ack=True)
+        await self._topology.consume(ear, self._take_heartbeat, no_ack=True)
         reports = await channel.get_queue(self._topology.reports, ensure=False)
-        await reports.consume(take_report)
+        await self._topology.consume(reports, take_report)
         failed = await channel.get_queue(self._topology.failed, ensure=False)
-        await failed.consume(take_failed)
+        await self._topology.consume(failed, take_failed)
         return acks
 
     async def _take_heartbeat(self, message: AbstractIncomingMessage) -> None:
@@ -245,8 +252,7 @@ class AmqpQueue:
         self._orders.append(order)
         self._wake_orders.set()
 
-    async def _send_orders(self, out: AbstractChannel) -> None:
-        exchange = await out.get_exchange(self._topology.orders, ensure=False)
+    async def _send_orders(self, exchange: AbstractExchange) -> None:
         while True:
             while self._orders:
                 order = self._orders[0]

@@ -15,8 +15,7 @@ from typing import Protocol, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ConnectionClosed, ProbableAuthenticationError
-from aiormq.exceptions import ConnectionNotAllowed
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError, ProbableAuthenticationError
 
 from servicex_server.errors import ConfigurationError
 from servicex_server.queue.transports.amqp.address import BrokerAddress
@@ -29,7 +28,6 @@ PATIENCE_S = 15.0
 """How long one answer of the broker may take before the connection counts as dead."""
 
 _CLOSE_S = 3.0
-_NOT_ALLOWED = 530
 
 LOST = (*CONNECTION_EXCEPTIONS, TimeoutError)
 """What aio-pika raises when the connection or a channel is gone."""
@@ -155,14 +153,13 @@ class Link:
                 "password in its URL, and whether that user may log in from here"
             )
             raise ConfigurationError(message) from error
-        except ConnectionClosed as error:
-            if isinstance(error, ConnectionNotAllowed) or error.args[:1] == (_NOT_ALLOWED,):
-                message = (
-                    f"the broker at {self._address.name} does not let the user {self._address.user!r} in: "
-                    f"{error.args[-1]}; check the virtual host in its URL, and the user's permissions"
-                )
-                raise ConfigurationError(message) from error
-            raise
+        except InvalidFrameError as error:
+            # aiormq's way to tell that the broker hung up instead of opening the virtual host.
+            message = (
+                f"the broker at {self._address.name} does not let the user {self._address.user!r} in: check "
+                "the virtual host in its URL, and the user's permissions"
+            )
+            raise ConfigurationError(message) from error
 
 
 class Alarm:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Self
 
 from aio_pika import Message
@@ -11,16 +10,13 @@ from aio_pika.abc import (
     AbstractChannel,
     AbstractConnection,
     AbstractExchange,
-    AbstractIncomingMessage,
     AbstractQueue,
 )
 
 from servicex_server.queue.transports.amqp.hands import Hand
 from servicex_server.queue.transports.amqp.link import LOST, Alarm, patiently
 from servicex_server.queue.transports.amqp.message import Heartbeat, pack
-from servicex_server.queue.transports.amqp.topology import Topology
-
-Take = Callable[[AbstractIncomingMessage], Awaitable[None]]
+from servicex_server.queue.transports.amqp.topology import Take, Topology
 
 
 class WorkerSession:
@@ -37,7 +33,9 @@ class WorkerSession:
         incoming: AbstractChannel,
         heartbeats: AbstractExchange,
         queues: dict[str, AbstractQueue],
+        topology: Topology,
     ) -> None:
+        self._topology = topology
         self.alarm = Alarm()
         self.incoming = incoming
         self.orphans: set[Hand] = set()
@@ -59,7 +57,7 @@ class WorkerSession:
             name: await incoming.get_queue(name, ensure=False)
             for name in (topology.units, topology.preflights)
         }
-        session = cls(outgoing, incoming, heartbeats, queues)
+        session = cls(outgoing, incoming, heartbeats, queues, topology)
         await session.alarm.guard(outgoing)
         await session.alarm.guard(incoming)
         return session
@@ -71,7 +69,7 @@ class WorkerSession:
                 return
             await patiently(self.incoming.set_qos(prefetch_count=prefetch))
             queue = self._queues[name]
-            tag = await patiently(queue.consume(take))
+            tag = await self._topology.consume(queue, take)
             self._tags.append((queue, tag))
 
     async def stop_consuming(self) -> None:

@@ -14,14 +14,18 @@ Durable queues stay when everybody goes. Each reader of a fan-out has a queue of
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelClosed, ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 from pamqp.common import FieldTable
 
 from servicex_server.errors import ConfigurationError
+from servicex_server.queue.transports.amqp.link import patiently
+
+Take = Callable[[AbstractIncomingMessage], Awaitable[None]]
 
 DELIVERY_LIMIT = 5
 """A unit that came back that often (with its worker's connection, or given back) is delivered no more."""
@@ -118,6 +122,21 @@ class Topology:
         ear = await channel.declare_queue(exclusive=True, auto_delete=True, arguments=arguments)
         await ear.bind(exchange)
         return ear
+
+    async def consume(self, queue: AbstractQueue, take: Take, *, no_ack: bool = False) -> str:
+        """Begins to hear that queue; returns the consumer's tag.
+
+        Raises:
+            ConnectionError: the queue has lost its own leader, or all but a minority of its members.
+        """
+        try:
+            return await patiently(queue.consume(take, no_ack=no_ack))
+        except TimeoutError as error:
+            message = (
+                f"the broker's queue {queue.name!r} does not answer; should that last, delete it "
+                f"(rabbitmqctl delete_queue {queue.name}): it is made again, and so is what it held"
+            )
+            raise ConnectionError(message) from error
 
     async def _declare_queue(
         self, channel: AbstractChannel, name: str, arguments: FieldTable

@@ -195,7 +195,7 @@ class AmqpWorkSource:
             ear = await self._topology.declare_ear(
                 session.incoming, self._topology.orders, max_length=20_000, ttl_s=60.0
             )
-            await ear.consume(self._take_order, no_ack=True)
+            await self._topology.consume(ear, self._take_order, no_ack=True)
         self._session = session
         async with self._changed_session:
             self._changed_session.notify_all()
