@@ -1,16 +1,23 @@
-"""What every queue promises, whatever carries it."""
+"""What every queue promises, whatever carries it.
+
+Where a broker stands between the server and the workers, some promises are kept in another way: the broker,
+not the server, has a report in safe hands, gives the units of a vanished worker to another, and outlives the
+server. Tests that differ ask `Transport.is_brokered` in place.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
 
 import pytest
 
+from rabbitmq_server import RabbitServer, running_rabbitmq
 from servicex_server.errors import Busy
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
@@ -25,6 +32,7 @@ from servicex_server.model.unit import (
     Unit,
 )
 from servicex_server.queue.protocol import Queue, ReportDelivery, UnitDelivery, WorkSource
+from servicex_server.queue.transports.amqp import AmqpQueue, AmqpWorkSource
 from servicex_server.queue.transports.embedded import EmbeddedQueue, connect
 from servicex_server.queue.transports.memory import MemoryQueue
 
@@ -35,14 +43,27 @@ class Connect(Protocol):
 
 @dataclass
 class Transport:
+    """A queue and the way to it.
+
+    Attributes:
+        is_brokered: a third process holds units and reports.
+    """
+
     queue: Queue
     connect: Connect
+    is_brokered: bool = False
 
 
 type_of_open = Callable[..., AbstractAsyncContextManager[Transport]]
 
 
-@pytest.fixture(params=["memory", "embedded"])
+@pytest.fixture(scope="module")
+def broker() -> Iterator[RabbitServer]:
+    with running_rabbitmq() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "embedded", "amqp"])
 def open_queue(request: pytest.FixtureRequest, tmp_path: Path) -> type_of_open:
     @asynccontextmanager
     async def open_memory(**bounds: int) -> AsyncIterator[Transport]:
@@ -55,7 +76,20 @@ def open_queue(request: pytest.FixtureRequest, tmp_path: Path) -> type_of_open:
         async with EmbeddedQueue(path, max_units=bounds.get("max_units", 1000), heartbeat_s=0.05) as queue:
             yield Transport(queue, lambda slots: connect(path, slots))
 
-    return open_memory if request.param == "memory" else open_embedded
+    @asynccontextmanager
+    async def open_amqp(**bounds: int) -> AsyncIterator[Transport]:
+        prefix, url = f"contract-{uuid4().hex}", request.getfixturevalue("broker").url
+        queue = AmqpQueue(url, prefix=prefix, max_units=bounds.get("max_units", 1000), heartbeat_s=0.1)
+
+        def connect_amqp(slots: int) -> AmqpWorkSource:
+            return AmqpWorkSource(url, prefix=prefix, slots=slots, heartbeat_s=0.1)
+
+        async with queue:
+            yield Transport(queue, connect_amqp, is_brokered=True)
+
+    if request.param == "amqp":
+        request.getfixturevalue("broker")
+    return {"memory": open_memory, "embedded": open_embedded, "amqp": open_amqp}[request.param]
 
 
 def transform(request: str = "r", file: int = 1, attempt: int = 1, **changes: object) -> TransformUnit:
@@ -123,6 +157,13 @@ async def work_through(source: WorkSource, n: int) -> list[Unit]:
         seen.append(delivery.unit)
         await delivery.report(done(delivery.unit))
     return seen
+
+
+async def work_off(source: WorkSource) -> None:
+    """Reports all units as done, as they come, until the source is drained."""
+    async with asyncio.TaskGroup() as reporting:
+        async for delivery in source.units():
+            reporting.create_task(delivery.report(done(delivery.unit)))
 
 
 @asynccontextmanager
@@ -202,7 +243,7 @@ async def test_a_worker_holds_no_more_units_than_it_has_slots(open_queue: type_o
             ]
 
 
-async def test_a_report_returns_only_after_the_acknowledgement(open_queue: type_of_open) -> None:
+async def test_a_report_returns_only_when_it_is_in_safe_hands(open_queue: type_of_open) -> None:
     async with open_queue() as it, it.connect(1) as source:
         await it.queue.publish([transform(file=1), transform(file=2)])
         units = source.units()
@@ -210,7 +251,12 @@ async def test_a_report_returns_only_after_the_acknowledgement(open_queue: type_
         reporting = asyncio.create_task(delivery.report(done(delivery.unit)))
         held = await anext(it.queue.reports())
         await take(units, 1)  # the slot is free at once; a slow consumer does not idle workers
-        assert not reporting.done()
+        if it.is_brokered:  # the broker's hands, before anybody acknowledges
+            async with asyncio.timeout(20):
+                await reporting
+            assert (await anext(it.queue.reports())).report == held.report
+        else:
+            assert not reporting.done()
         await held.ack()
         await held.ack()  # a repeat is harmless
         async with asyncio.timeout(20):
@@ -232,11 +278,16 @@ async def test_a_new_reader_hears_what_was_not_acknowledged(open_queue: type_of_
         assert [d async for d in first] == []
 
 
-async def test_what_a_vanished_worker_held_is_reported_lost(open_queue: type_of_open) -> None:
+async def test_what_a_vanished_worker_held_is_not_lost(open_queue: type_of_open) -> None:
     async with open_queue() as it:
+        units: list[Unit] = [preflight("p"), transform(file=7, attempt=2, entry_start=100)]
         async with it.connect(3) as source:
-            await it.queue.publish([preflight("p"), transform(file=7, attempt=2, entry_start=100)])
+            await it.queue.publish(units)
             await take(source.units(), 2)
+        if it.is_brokered:  # another worker gets it, and only the broker knows of the first
+            async with it.connect(3) as other:
+                assert {d.unit for d in await take(other.units(), 2)} == set(units)
+            return
         checked, lost = await hear(it.queue.reports(), 2)
     assert checked == PreflightDone(RequestId("p"), rejection=None)
     assert isinstance(lost, FileFailed)
@@ -306,7 +357,13 @@ async def test_a_worker_that_dies_with_a_canceled_unit_loses_nothing(open_queue:
             await it.queue.publish([transform("bad"), transform("good")])
             await take(source.units(), 2)
             await it.queue.cancel(RequestId("bad"))
-        (report,) = await hear(it.queue.reports())
+        if it.is_brokered:  # another worker may get both; what it says of the bad one is swallowed
+            async with it.connect(2) as other, asyncio.TaskGroup() as working:
+                working.create_task(work_off(other))
+                (report,) = await hear(it.queue.reports())
+                await other.drain()
+        else:
+            (report,) = await hear(it.queue.reports())
         assert report.request_id == "good"
 
 
@@ -325,7 +382,7 @@ async def test_above_the_bound_nothing_of_a_batch_is_taken(open_queue: type_of_o
             assert files_of(await work_through(source, 3)) == [("a", 1), ("c", 1), ("a", 2)]
 
 
-async def test_when_the_queue_closes_workers_are_told_and_readers_end(open_queue: type_of_open) -> None:
+async def test_when_the_queue_closes_readers_end_and_its_workers_are_told(open_queue: type_of_open) -> None:
     async with open_queue() as it:
         source_context = it.connect(2)
         source = await source_context.__aenter__()
@@ -335,17 +392,24 @@ async def test_when_the_queue_closes_workers_are_told_and_readers_end(open_queue
         reports = it.queue.reports()
         await anext(reports)
     async with asyncio.timeout(20):
+        assert [d async for d in reports] == []
+        if it.is_brokered:  # workers stay: with the broker, and for the next server
+            assert source.is_connected
+            await reporting
+            await unreported.report(done(unreported.unit))
+            await source_context.__aexit__(None, None, None)
         assert [d async for d in source.units()] == []
         assert [r async for r in source.cancellations()] == []
-        assert [d async for d in reports] == []
         assert not source.is_connected
-        with pytest.raises(ConnectionError):
-            await reporting
+        if not it.is_brokered:
+            with pytest.raises(ConnectionError):
+                await reporting
         with pytest.raises(ConnectionError):
             await unreported.report(done(unreported.unit))
         with pytest.raises(ConnectionError):
             await unreported.release()
-        await source_context.__aexit__(None, None, None)
+        if not it.is_brokered:
+            await source_context.__aexit__(None, None, None)
 
 
 async def test_two_workers_share_thousands_of_units_without_loss_or_repeat(open_queue: type_of_open) -> None:
@@ -353,14 +417,9 @@ async def test_two_workers_share_thousands_of_units_without_loss_or_repeat(open_
     async with open_queue() as it:
         await it.queue.publish([transform(f"r{k % 3}", k) for k in range(n)])
 
-        async def work(source: WorkSource) -> None:
-            async with asyncio.TaskGroup() as reporting:
-                async for delivery in source.units():
-                    reporting.create_task(delivery.report(done(delivery.unit)))
-
         async with it.connect(4) as first, it.connect(3) as second, asyncio.TaskGroup() as working:
-            working.create_task(work(first))
-            working.create_task(work(second))
+            working.create_task(work_off(first))
+            working.create_task(work_off(second))
             heard = await hear(it.queue.reports(), n)
             await first.drain()
             await second.drain()

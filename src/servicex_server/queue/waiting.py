@@ -45,7 +45,15 @@ class WaitingUnits:
 
     def take(self) -> Unit | None:
         """Removes and returns the unit whose turn it is, or None."""
-        return self._preflight.take() or self._transform.take()
+        return self.take_preflight() or self.take_transform()
+
+    def take_preflight(self) -> Unit | None:
+        """Removes and returns the preflight whose turn it is, or None."""
+        return self._preflight.take()
+
+    def take_transform(self) -> Unit | None:
+        """Removes and returns the transform whose turn it is, or None."""
+        return self._transform.take()
 
     def drop(self, request_id: RequestId) -> int:
         """Removes all units of the request; returns how many."""

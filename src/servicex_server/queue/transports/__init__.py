@@ -1,1 +1,1 @@
-"""Ways to carry units and reports: in memory, and over a Unix socket to worker processes."""
+"""Ways to carry units and reports: in memory, over a Unix socket to worker processes, over RabbitMQ."""
