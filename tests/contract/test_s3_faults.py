@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ from servicex_server.store.open import open_store
 from servicex_server.store.protocol import Store, StoredObject
 
 MEBI = 2**20
-SHORT = {"put_patience_s": 0.3, "read_patience_s": 0.3}
+SHORT: dict[str, Any] = {"put_patience_s": 0.3, "read_patience_s": 0.3}
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ async def test_refusals_are_told_in_words(
             endpoint=server.endpoint,
             access_key_id=ACCESS_KEY,
             secret_access_key=SECRET_KEY,
-            **SHORT,  # type: ignore[arg-type]
+            **SHORT,
         )
         with pytest.raises(kind, match=words) as caught:
             put(store, "request/1-1", b"content")
@@ -189,7 +190,7 @@ async def test_wrong_settings_are_told_by_every_call(
         lambda: keys(store),
     ):
         with pytest.raises(StoreRefused, match=words):
-            await call()  # type: ignore[operator]
+            await call()
 
 
 async def test_a_process_that_forks_may_hold_a_store_that_it_has_not_used(
@@ -267,7 +268,7 @@ async def test_everything_fails_cleanly_while_the_store_is_down_and_works_again_
         lambda: store.clear_scratch(datetime.now(UTC)),
     ):
         with pytest.raises(StoreUnavailable, match="cannot be reached") as caught:
-            await call()  # type: ignore[operator]
+            await call()
         assert not isinstance(caught.value, StoreRefused)
     killable.start()
     assert await read(store, "request/1-1") == b"content"
