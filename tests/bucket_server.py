@@ -18,6 +18,7 @@ from servicex_server.api.s3 import build_root_route, build_router
 from servicex_server.model.bucket import BucketKey, BucketObject, MemoryBuckets
 from servicex_server.model.ids import RequestId
 from servicex_server.store.backends.local import LocalStore
+from servicex_server.store.protocol import Store
 
 ODD_KEYS = (
     "plain.parquet",
@@ -50,7 +51,7 @@ class BucketServer:
 
     port: int
     buckets: MemoryBuckets
-    store: LocalStore
+    store: Store
     clock: Clock
 
     @property
@@ -83,7 +84,7 @@ class BucketServer:
 
 
 @contextmanager
-def serve(folder: Path, store: LocalStore | None = None) -> Iterator[BucketServer]:
+def serve(folder: Path, store: Store | None = None) -> Iterator[BucketServer]:
     """Runs an endpoint on a free port until the block is left."""
     store = store or LocalStore(folder, min_free_bytes=0)
     buckets, clock = MemoryBuckets(), Clock()

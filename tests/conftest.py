@@ -5,10 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from postgres_server import PostgresServer, require_postgres, running_postgres
+
+if TYPE_CHECKING:
+    from seaweed_server import SeaweedServer
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[SeaweedServer]:
+    """An S3 server for all tests of a process; each takes a prefix of its own, and none stops it."""
+    from seaweed_server import require_seaweed, running_seaweed  # noqa: PLC0415  heavy, for few
+
+    require_seaweed()
+    with running_seaweed() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

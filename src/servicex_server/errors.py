@@ -19,7 +19,9 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     ├── NotAuthenticated            no or wrong credentials (401)
     ├── Conflict                    the object is in a state that forbids it (400, as the official server)
     ├── Busy                        a bound is reached; try again later (503)
-    │   └── DatabaseUnavailable     the database cannot be reached or is locked for too long
+    │   ├── DatabaseUnavailable     the database cannot be reached or is locked for too long
+    │   └── StoreUnavailable        the result store cannot be reached, or has an error of its own
+    │       └── StoreRefused        it answers, but does not do what we ask: an operator has to act
     ├── TransformError              one input file could not be transformed
     │   ├── SourceUnavailable       unreachable, timed out: another attempt may help
     │   │   └── SourceMissing       there is no such file: none will
@@ -127,6 +129,14 @@ class Busy(ServicexError):
 
 class DatabaseUnavailable(Busy):
     """The database cannot be reached now; try again later."""
+
+
+class StoreUnavailable(Busy):
+    """The result store cannot be reached now; try again later."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The result store refuses this server; its operator has to look after it."""
 
 
 class TransformError(ServicexError):

@@ -24,6 +24,7 @@ from servicex_server.errors import (
     SourceMissing,
     SourceRefused,
     SourceUnavailable,
+    StoreUnavailable,
     TransformError,
     UnknownTree,
 )
@@ -70,6 +71,7 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (SourceCorrupt, Reason.CORRUPT),
     (SourceMissing, Reason.MISSING),
     (SourceUnavailable, Reason.UNAVAILABLE),
+    (StoreUnavailable, Reason.UNAVAILABLE),
     (AttemptLost, Reason.LOST),
     (AttemptTimedOut, Reason.TIMED_OUT),
     (ResourceExhausted, Reason.RESOURCES),

@@ -39,6 +39,9 @@ class Store(Protocol):
 
         Raises:
             ResourceExhausted: the disk is full or a quota is reached; nothing was stored.
+            StoreUnavailable: a store elsewhere cannot be reached, or refuses us, after all patience.
+            ValueError: no such key can be, or it lies within another object's key (told by stores that
+                cannot hold both).
         """
         ...
 
@@ -47,7 +50,10 @@ class Store(Protocol):
         ...
 
     async def clear_scratch(self, older_than: datetime) -> int:
-        """Removes scratch files last written before that time (left by killed workers); returns how many."""
+        """Removes what killed workers left unfinished before that time; returns how many things.
+
+        These are scratch files on this machine and, where a store knows such, uploads never completed.
+        """
         ...
 
     async def head(self, key: str) -> StoredObject | None:
@@ -57,11 +63,14 @@ class Store(Protocol):
     def stream(self, key: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Bytes `[start, stop)` in pieces of at most 1 MiB; ends early where the object ends.
 
-        What was opened stays readable to its end, also if the key is put again or deleted meanwhile.
-        Whoever leaves the generator before its end closes it (`contextlib.aclosing`).
+        What was opened stays readable to its end, also if the key is put again or deleted meanwhile;
+        over a network that holds unless the connection to the store breaks. Bytes of two versions are
+        never mixed. Whoever leaves the generator before its end closes it (`contextlib.aclosing`).
 
         Raises:
-            NotFound: no such object (raised by the first step).
+            NotFound: no such object (raised by the first step; later, if it is gone after the connection
+                to the store broke).
+            StoreUnavailable: a store elsewhere cannot be reached (any more).
         """
         ...
 
@@ -74,9 +83,23 @@ class Store(Protocol):
         ...
 
     def iter_prefixes(self) -> AsyncIterator[str]:
-        """The first segment of every key, each once and with its '/': what an orphan sweep compares."""
+        """The first segment of every key, each once and with its '/': what an orphan sweep compares.
+
+        Some S3 servers tell those of keys that are gone for a while longer.
+        """
         ...
 
     def iter_keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Every key that starts with `prefix` (empty, or ending with '/'), in no particular order."""
+        ...
+
+    def presign(self, key: str, expires_s: int, filename: str) -> str | None:
+        """A URL with which anybody may read the object directly from the store for `expires_s` seconds.
+
+        None if the store has no door of its own. Nothing is looked up: the URL of an object that is not
+        there leads to an error.
+
+        Args:
+            filename: what a browser saves it as.
+        """
         ...

@@ -16,6 +16,7 @@ from servicex_server.api.s3.content import Extent, find_extent, is_unmodified
 from servicex_server.api.s3.refusal import Refusal
 from servicex_server.api.s3.request import S3Request
 from servicex_server.api.s3.transfer import Head, send_pieces
+from servicex_server.errors import StoreUnavailable
 from servicex_server.model.bucket import BucketObject
 
 MODIFIED = datetime(2026, 11, 22, 10, 0, 0, 500_000, tzinfo=UTC)
@@ -128,6 +129,23 @@ async def test_an_object_that_is_too_short_leaves_the_answer_open() -> None:
 
     await send_pieces(Head(200, {}, 5), b"ab", pieces(), never, send)
     assert sent[-1]["more_body"] is True
+
+
+async def test_a_store_that_fails_midway_leaves_the_answer_open(caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def failing() -> AsyncGenerator[bytes, None]:
+        yield b"cd"
+        message = "the store is away"
+        raise StoreUnavailable(message)
+
+    await send_pieces(Head(200, {}, 9), b"ab", failing(), never, send)
+    assert [message["body"] for message in sent[1:]] == [b"ab", b"cd"]
+    assert sent[-1]["more_body"] is True
+    assert "4 of 9 bytes sent, the store is away" in caplog.text
 
 
 async def test_reading_stops_when_the_client_has_gone() -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import anyio
 from starlette.types import Receive, Send
 
+from servicex_server.errors import ServicexError
+
 STALL_S = 300.0
 """A client that takes nothing for so long is given up."""
 
@@ -30,8 +32,8 @@ async def send_pieces(
     """Sends `head`, `first` and `rest`.
 
     A piece is read only after the one before it has left for the client, so that a slow client costs
-    no more memory than a fast one. If `rest` ends early the answer stays unfinished: the server
-    underneath then closes the connection and the client knows that bytes are missing.
+    no more memory than a fast one. If `rest` ends early, or with an error of ours, the answer stays
+    unfinished: the server underneath then closes the connection and the client knows that bytes are missing.
     """
     async with anyio.create_task_group() as group:
         group.start_soon(_watch_for_disconnect, receive, group.cancel_scope)
@@ -45,12 +47,21 @@ async def send_pieces(
                 await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
             if is_last:
                 break
-            piece = b"" if patience.cancelled_caught else await anext(rest, b"")
+            piece, reason = b"", "the client takes nothing"
+            if not patience.cancelled_caught:
+                piece, reason = await _take(rest)
             if not piece:
-                reason = "the client takes nothing" if patience.cancelled_caught else "the object is shorter"
                 logger.warning("object.cut: %d of %d bytes sent, %s", n_sent, head.size_bytes, reason)
                 break
         group.cancel_scope.cancel()
+
+
+async def _take(rest: AsyncGenerator[bytes, None]) -> tuple[bytes, str]:
+    """The next piece; if there is none, why."""
+    try:
+        return await anext(rest, b""), "the object is shorter"
+    except ServicexError as error:
+        return b"", error.message
 
 
 def _encode(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

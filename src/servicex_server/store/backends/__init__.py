@@ -1,1 +1,1 @@
-"""Implementations of the store: a local folder, and memory for tests and trials."""
+"""Implementations of the store: a local folder, an S3 bucket, and memory for tests and trials."""
