@@ -52,11 +52,11 @@ class RabbitServer:
 
     Attributes:
         config: further lines of `rabbitmq.conf`.
-        tls_port: of a TLS listener, if `config` makes one.
+        advanced: `advanced.config`, in Erlang's terms, for what the other has no words for.
     """
 
     config: str = ""
-    tls_port: int = 0
+    advanced: str = "[]."
     folder: Path = field(init=False)
     port: int = field(init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
@@ -93,6 +93,7 @@ class RabbitServer:
         config.write_text(_CONFIG.format(port=self.port, user=USER, password=PASSWORD, more=self.config))
         (self.folder / "plugins").write_text("[].\n")
         (self.folder / "env").write_text("")
+        (self.folder / "advanced.config").write_text(f"{self.advanced}\n")
         with (self.folder / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 [str(PROGRAM)],
@@ -151,6 +152,7 @@ class RabbitServer:
             "RABBITMQ_NODENAME": "test@localhost",
             "RABBITMQ_CONF_ENV_FILE": str(folder / "env"),
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(folder / "log"),
@@ -188,10 +190,10 @@ class RabbitServer:
 
 
 @contextlib.contextmanager
-def running_rabbitmq(config: str = "") -> Iterator[RabbitServer]:
+def running_rabbitmq(config: str = "", advanced: str = "[].") -> Iterator[RabbitServer]:
     """A broker for a module or a session; isolate tests by a prefix of their queues' names."""
     require_rabbitmq()
-    with RabbitServer(config) as server:
+    with RabbitServer(config, advanced) as server:
         yield server
 
 

@@ -15,6 +15,7 @@ import httpx
 
 from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.generators import look_for_generators
+from servicex_server.app.ports import database_url
 from servicex_server.app.settings import LOOPBACK, Settings
 from servicex_server.app.tokens import find_holder
 from servicex_server.db import schema
@@ -79,13 +80,14 @@ def _folder(settings: Settings) -> Finding:
 
 def _database(settings: Settings) -> Finding:
     data = DataDir(settings.data_dir)
-    if not data.database.exists():
-        return Finding("database", Grade.NOTE, f"{data.database}, made at first start")
+    shown = "database_url" if settings.database_url is not None else str(data.database)
+    if settings.database_url is None and not data.database.exists():
+        return Finding("database", Grade.NOTE, f"{shown}, made at first start")
     try:
-        schema.check(data.database_url)
+        schema.check(database_url(settings, data))
     except ConfigurationError as error:
         return Finding("database", Grade.FAIL, error.message)
-    return Finding("database", Grade.OK, f"{data.database}, schema up to date")
+    return Finding("database", Grade.OK, f"{shown}, schema up to date")
 
 
 def _roots(settings: Settings) -> Iterator[Finding]:

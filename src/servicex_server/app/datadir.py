@@ -55,6 +55,15 @@ class DataDir:
         Raises:
             ConfigurationError: it cannot be made or written to.
         """
+        self.create_folder()
+        self.protect_database()
+
+    def create_folder(self) -> None:
+        """Makes the folder if it is missing.
+
+        Raises:
+            ConfigurationError: it cannot be made or written to.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -63,7 +72,6 @@ class DataDir:
         if not os.access(self.path, os.W_OK | os.X_OK):
             message = f"cannot write to the data folder {self.path}; choose another with --data-dir"
             raise ConfigurationError(message)
-        self.protect_database()
 
     def protect_database(self) -> None:
         """Gives the database mode 0600, also where the folder was there before and others may look into it.

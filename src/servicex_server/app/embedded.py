@@ -7,28 +7,27 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from servicex_server.app.datadir import DataDir, is_inside
+from servicex_server.app.ports import database_url, executor, source_policy, store_arguments
 from servicex_server.app.settings import LOOPBACK, Settings, to_compressions
 from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
-from servicex_server.model.worker import ExecutorSpec
 from servicex_server.queue.transports.embedded import EmbeddedQueue
-from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.telemetry import logs
-from servicex_server.telemetry.machine import usable_cores
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from servicex_server.app.http import HttpServer
     from servicex_server.service.context import Services
+    from servicex_server.service.limits import Limits
+
+Ready = Callable[[], Awaitable[Sequence[str]]]
 
 BACKLOG = 2048
 """Connections that may wait to be accepted; a burst of clients must not see refusals."""
@@ -44,7 +43,7 @@ def run(settings: Settings) -> int:
     _check_roots(settings)
     data = DataDir(settings.data_dir)
     data.create()
-    with data.locked(), _listen(settings) as listener:
+    with data.locked(), listen(settings) as listener:
         try:
             return asyncio.run(_serve(settings, data, listener))
         except* ConfigurationError as group:
@@ -71,19 +70,20 @@ def upgrade_database(settings: Settings) -> str:
     from servicex_server.db import schema  # noqa: PLC0415  see _open_services
 
     data = DataDir(settings.data_dir)
-    data.create()
-    return schema.upgrade(data.database_url)
+    if settings.database_url is None:
+        data.create()
+    return schema.upgrade(database_url(settings, data))
 
 
 def check_database(settings: Settings) -> None:
     """Raises ConfigurationError, naming the command to run, unless the schema is up to date."""
     from servicex_server.db import schema  # noqa: PLC0415  see _open_services
 
-    schema.check(DataDir(settings.data_dir).database_url)
+    schema.check(database_url(settings, DataDir(settings.data_dir)))
 
 
 @contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
+def listen(settings: Settings) -> Iterator[socket.socket]:
     """The listening socket, bound before anything is started, so that a taken port stops us at once."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -107,8 +107,12 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
         # Workers load the file format libraries while this process loads the web framework.
         await stack.enter_async_context(_workers(settings, data))
         services, token = await _open_services(settings, data, queue, stack)
-        url = _url(settings, listener)
-        app = _build_app(settings, data, services, queue)
+        url = own_url(settings, listener)
+
+        async def missing() -> Sequence[str]:
+            return () if queue.n_slots else ("no worker is connected yet",)
+
+        app = build_api(settings, data, services, ready=missing)
         from servicex_server.app.http import HttpServer  # noqa: PLC0415  see _open_services
 
         server = HttpServer(app, on_ready=lambda: _announce(settings, data, url, token))
@@ -117,40 +121,15 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
 
 
 def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
-    spec = ExecutorSpec(
-        factory="servicex_server.app.executor:build",
-        kwargs={
-            "store_folder": str(data.store),
-            "min_free_bytes": settings.min_free_bytes,
-            "local_roots": [str(root) for root in settings.local_roots],
-            "forbidden_folders": [str(data.path)],
-            "allowed_private_hosts": list(settings.allowed_private_hosts),
-            "n_threads": settings.worker_threads or max(1, usable_cores() // settings.workers),
-            "sandbox": msgspec.to_builtins(sandbox_limits(settings)),
-        },
-    )
     return LocalWorkers(
         data.socket,
         slots=settings.workers,
-        executor=spec,
+        executor=executor(settings, data),
         memory_limit_bytes=settings.worker_memory_bytes or None,
         log_level=settings.log_level,
         log_json=settings.log_format == "json",
         # Unfinished files are done again at the next start; nobody wants to wait long after Ctrl-C.
         drain_grace_s=3.0,
-    )
-
-
-def sandbox_limits(settings: Settings) -> SandboxLimits | None:
-    """What the code of a python query may use; None to run none."""
-    if settings.python_generator == "off":
-        return None
-    return SandboxLimits(
-        memory_bytes=settings.python_memory_bytes,
-        time_s=settings.python_time_s,
-        # So that its own words reach the user, not those for a worker that hangs.
-        file_time_s=0.9 * settings.file_deadline_s,
-        input_bytes=settings.python_input_bytes,
     )
 
 
@@ -164,56 +143,65 @@ async def _open_services(
     from servicex_server.db import schema  # noqa: PLC0415
     from servicex_server.db.session import Database  # noqa: PLC0415
     from servicex_server.service.context import Services  # noqa: PLC0415
-    from servicex_server.service.limits import Limits  # noqa: PLC0415
-    from servicex_server.source.policy import SourcePolicy  # noqa: PLC0415
-    from servicex_server.store.backends.local import LocalStore  # noqa: PLC0415
+    from servicex_server.store.open import open_store  # noqa: PLC0415
 
     # A process is started and waited for, while the database is opened.
     looking = asyncio.create_task(asyncio.to_thread(look_for_generators, settings))
-    schema.upgrade(data.database_url)
-    db = await stack.enter_async_context(Database(data.database_url))
+    url = database_url(settings, data)
+    if settings.database_url is None:
+        schema.upgrade(url)
+    else:
+        schema.check(url)  # it may be shared: whoever administers it decides when
+    db = await stack.enter_async_context(Database(url))
     generators = await looking
     services = Services(
         db=db,
         codegens=generators.offered,
         withheld=generators.withheld,
         queue=queue,
-        store=LocalStore(data.store, min_free_bytes=settings.min_free_bytes),
-        policy=SourcePolicy(
-            local_roots=settings.local_roots,
-            forbidden_folders=(data.path,),
-            allowed_private_hosts=settings.allowed_private_hosts,
-        ),
-        limits=Limits(
-            preflight_files=settings.preflight_files,
-            preflight_wait_s=settings.preflight_wait_s,
-            file_deadline_s=settings.file_deadline_s,
-            max_attempts=settings.max_attempts,
-            request_deadline_s=settings.request_deadline_s,
-        ),
+        store=open_store(**store_arguments(settings, data)),  # type: ignore[arg-type]  # plain values
+        policy=source_policy(settings, data),
+        limits=to_limits(settings),
         compressions=to_compressions(settings.compression),
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token
 
 
-def _build_app(settings: Settings, data: DataDir, services: Services, queue: EmbeddedQueue) -> FastAPI:
+def to_limits(settings: Settings) -> Limits:
+    """Bounds of the use cases."""
+    from servicex_server.service.limits import Limits  # noqa: PLC0415  see _open_services
+
+    return Limits(
+        preflight_files=settings.preflight_files,
+        preflight_wait_s=settings.preflight_wait_s,
+        file_deadline_s=settings.file_deadline_s,
+        max_attempts=settings.max_attempts,
+        request_deadline_s=settings.request_deadline_s,
+    )
+
+
+def build_api(settings: Settings, data: DataDir, services: Services, *, ready: Ready) -> FastAPI:
+    """The HTTP application over these services.
+
+    Args:
+        ready: what is not ready yet, in words.
+    """
     from servicex_server.api.config import ApiConfig  # noqa: PLC0415  see _open_services
     from servicex_server.api.server import build_app  # noqa: PLC0415
     from servicex_server.auth import AccessTokens  # noqa: PLC0415
     from servicex_server.web import install_pages  # noqa: PLC0415
 
-    async def missing() -> Sequence[str]:
-        return () if queue.n_slots else ("no worker is connected yet",)
-
+    given = settings.signing_secret
+    secret = data.signing_secret() if given is None else given.get_secret_value().encode()
     config = ApiConfig(
         app_version=version("servicex-server"),
-        access_tokens=AccessTokens(data.signing_secret(), settings.token_lifetime_s),
+        access_tokens=AccessTokens(secret, settings.token_lifetime_s),
         auth_enabled=settings.auth,
         allowed_hosts=(*settings.allowed_hosts, *_own_names(settings)),
         public_url=settings.public_url,
         max_body_bytes=settings.max_body_bytes,
-        ready=missing,
+        ready=ready,
     )
     return build_app(services, config, install_pages=install_pages)
 
@@ -223,7 +211,7 @@ def _own_names(settings: Settings) -> tuple[str, ...]:
     return () if settings.host in {"0.0.0.0", "::"} else (settings.host,)  # noqa: S104  compared, not bound
 
 
-def _url(settings: Settings, listener: socket.socket) -> str:
+def own_url(settings: Settings, listener: socket.socket) -> str:
     if settings.public_url is not None:
         return settings.public_url
     port = listener.getsockname()[1]
@@ -254,10 +242,15 @@ def _announce(settings: Settings, data: DataDir, url: str, token: str | None) ->
         f"  results and database  {data.path}",
         f"  {workers}, {access}; Ctrl-C stops, a second start resumes",
     )
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
+    announce_lines(lines)
     if not settings.auth and settings.host not in LOOPBACK:
         sys.stderr.write(
             f"WARNING: open to the network: everybody who reaches {settings.host} may run queries on the "
             "files named above and read and delete all results; drop --no-auth, or listen on 127.0.0.1\n"
         )
+
+
+def announce_lines(lines: Sequence[str]) -> None:
+    """Tells whoever started this process that it is ready."""
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -12,13 +13,12 @@ from servicex_server.run.execute import preflight_unit, transform_unit
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.run.sandbox.stage import remove_abandoned
 from servicex_server.source.policy import SourcePolicy
-from servicex_server.store.backends.local import LocalStore
+from servicex_server.store.open import open_store
 
 
 def build(
     *,
-    store_folder: str,
-    min_free_bytes: int,
+    store: dict[str, Any],
     local_roots: list[str],
     forbidden_folders: list[str],
     allowed_private_hosts: list[str],
@@ -28,12 +28,13 @@ def build(
     """The function that turns a unit into its report; made once in each child.
 
     Args:
+        store: arguments of `open_store`.
         sandbox: `SandboxLimits` of python queries as plain values; None to run none.
 
     Raises:
         msgspec.ValidationError: `sandbox` holds values of other types.
     """
-    store = LocalStore(Path(store_folder), min_free_bytes=min_free_bytes)
+    results = open_store(**store)
     policy = SourcePolicy(
         local_roots=tuple(Path(root) for root in local_roots),
         forbidden_folders=tuple(Path(folder) for folder in forbidden_folders),
@@ -41,12 +42,12 @@ def build(
     )
 
     # Gigabytes each, and this process may be the next one of the one that left them.
-    remove_abandoned(store.scratch_folder())
+    remove_abandoned(results.scratch_folder())
     limits = msgspec.convert(sandbox, SandboxLimits | None)
 
     def execute(unit: Unit) -> Report:
         if isinstance(unit, PreflightUnit):
             return preflight_unit(unit, policy)
-        return transform_unit(unit, store, policy, n_threads=n_threads, sandbox=limits)
+        return transform_unit(unit, results, policy, n_threads=n_threads, sandbox=limits)
 
     return execute

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -26,6 +27,10 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Addresses that only this machine reaches."""
 
 
+SECRETS_DIR = "SERVICEX_SECRETS_DIR"
+"""Environment variable with the folder of secrets."""
+
+
 class Settings(BaseSettings):
     """Settings of one server. Environment variables carry the prefix `SERVICEX_`."""
 
@@ -35,6 +40,38 @@ class Settings(BaseSettings):
     port: int = Field(5000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     data_dir: Path = Field(
         Path("servicex-data"), description="Folder for the database, results, secrets and `servicex.yaml`."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="Database, `postgresql://user:password@host/name`; default SQLite in the data folder.",
+    )
+    queue_url: SecretStr | None = Field(
+        None, description="RabbitMQ, `amqp[s]://user:password@host/vhost`, between apps and workers."
+    )
+    queue_prefix: str = Field(
+        "servicex",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="First part of the names of queues in RabbitMQ; another one for each deployment.",
+    )
+    store_url: str | None = Field(
+        None, description="Where results are kept, `s3://bucket/prefix` or a folder that all processes share."
+    )
+    store_endpoint: str | None = Field(None, description="URL of the S3 server; default AWS.")
+    store_region: str = Field("us-east-1", description="Region that S3 requests are signed for.")
+    store_access_key: SecretStr | None = Field(
+        None, description="Key for S3; default what the AWS tools would take."
+    )
+    store_secret_key: SecretStr | None = Field(None, description="Secret that belongs to it.")
+    store_ca_file: Path | None = Field(
+        None, description="Certificates to trust, for an S3 server of your own."
+    )
+    store_bulk_delete: bool = Field(
+        True, description="Delete many objects in one call; off for S3 servers that cannot."
+    )
+    signing_secret: SecretStr | None = Field(
+        None,
+        description="Signs short access tokens, the same for all apps, 32 characters or more; default one "
+        "that is made in the data folder.",
     )
     workers: int = Field(
         default_factory=usable_cores, ge=1, le=1024, description="Worker processes; default one per core."
@@ -71,6 +108,9 @@ class Settings(BaseSettings):
         20.0, ge=0, le=240, description="How long a submit waits for the query to be tried on the first file."
     )
     file_deadline_s: float = Field(3600.0, gt=0, description="Longest time for one attempt at one file.")
+    drain_grace_s: float = Field(
+        20.0, ge=0, description="A worker that is stopped (SIGTERM) gives its files so long to end."
+    )
     max_attempts: int = Field(3, ge=1, le=20, description="Attempts at one file before it counts as failed.")
     request_deadline_s: float = Field(
         7 * 86400.0, gt=0, description="Longest life of an unfinished request; then it ends with a reason."
@@ -135,6 +175,14 @@ class Settings(BaseSettings):
     def _resolve_roots(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(path.expanduser().resolve() for path in value)
 
+    @field_validator("signing_secret")
+    @classmethod
+    def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            message = "must have 32 characters or more"
+            raise ValueError(message)
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
@@ -155,14 +203,15 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the library's signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line, then environment, then the file that `load` put aside."""
+        """Command line, environment, the folder of secrets, then the file that `load` put aside."""
         flags = dict(init_settings())
         file = flags.pop("_file", {})
         return (
             InitSettingsSource(settings_cls, init_kwargs=flags),
             env_settings,
+            file_secret_settings,
             InitSettingsSource(settings_cls, init_kwargs=file),
         )
 
@@ -192,13 +241,26 @@ def load(config: Path | None = None, **flags: object) -> Settings:
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**({"_file": _read(config)} | given))  # type: ignore[arg-type]  # checked by pydantic
+        return Settings(**({"_file": _read(config), "_secrets_dir": _secrets_dir()} | given))  # type: ignore[arg-type]  # checked by pydantic
     except ValidationError as error:
         wrong = "; ".join(
             _explain(str(e["loc"][0]) if e["loc"] else "", e["type"], e["msg"]) for e in error.errors()
         )
         message = f"settings are wrong: {wrong}; `servicex-server config docs` lists them all"
         raise ConfigurationError(message) from error
+
+
+def _secrets_dir() -> str | None:
+    """A folder with one file per setting, `servicex_database_url` say, as Kubernetes mounts its secrets.
+
+    Raises:
+        ConfigurationError: there is no such folder.
+    """
+    folder = os.environ.get(SECRETS_DIR)
+    if folder and not Path(folder).is_dir():
+        message = f"{SECRETS_DIR} names {folder}, which is no folder"
+        raise ConfigurationError(message)
+    return folder or None
 
 
 def _explain(name: str, kind: str, problem: str) -> str:

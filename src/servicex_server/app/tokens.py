@@ -86,7 +86,7 @@ async def _is_owner(db: Database, data: DataDir, name: str) -> bool:
     """Whether the token kept in the data folder is that of `name`, or would be after the next start."""
     known = data.read_token()
     if known is None:
-        return name == owner_name()
+        return data.database.exists() and name == owner_name()
     owner = await principal.find_principal(db, known)
     return owner is not None and owner.name == name
 
@@ -101,14 +101,21 @@ def owner_name() -> str:
 
 def _with_database(settings: Settings, task: Callable[[Database], Awaitable[T]]) -> T:
     data = DataDir(settings.data_dir)
+    if settings.database_url is not None:
+        return _perform(settings.database_url.get_secret_value(), task)
     if not data.database.exists():
         message = f"no server has run on the data folder {data.path} yet; name another with --data-dir"
         raise ConfigurationError(message)
     data.protect_database()
     schema.upgrade(data.database_url)
+    return _perform(data.database_url, task)
+
+
+def _perform(url: str, task: Callable[[Database], Awaitable[T]]) -> T:
+    schema.check(url)
 
     async def perform() -> T:
-        async with Database(data.database_url) as db:
+        async with Database(url) as db:
             return await task(db)
 
     return asyncio.run(perform())

@@ -12,6 +12,8 @@ import typer
 from servicex_server.cli.check import check
 from servicex_server.cli.config import config_app
 from servicex_server.cli.database import db_app
+from servicex_server.cli.roles import app as app_role
+from servicex_server.cli.roles import sweeper, worker
 from servicex_server.cli.token import token_app
 from servicex_server.cli.transform import transform
 from servicex_server.cli.up import up
@@ -38,6 +40,9 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 
 
 app.command()(up)
+app.command("app")(app_role)
+app.command()(worker)
+app.command()(sweeper)
 app.command()(check)
 app.command()(transform)
 app.add_typer(token_app, name="token")

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import msgspec
 
@@ -62,7 +63,7 @@ class LocalWorkers:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = WorkerSettings(
-            socket_path=str(socket_path.absolute()),
+            queue_url=f"unix://{quote(str(socket_path.absolute()))}",
             slots=slots,
             executor=executor,
             preload=preload,

@@ -28,7 +28,7 @@ class WorkerSettings:
     """One worker process and its slots.
 
     Attributes:
-        socket_path: where the server's queue listens.
+        queue_url: where units come from: `unix:///socket` of an embedded queue, or `amqp://…` of a broker.
         slots: how many units are worked on at once; each has a child process of its own.
         executor: what runs in the children.
         preload: modules to import before children are forked, besides the executor's own.
@@ -37,9 +37,10 @@ class WorkerSettings:
         parent_pid: the worker does not outlive this process; None for a worker on its own.
         log_level: of the worker and its children, which write to stderr.
         log_json: whether they write JSON lines.
+        queue_prefix: of the names of a broker's queues.
     """
 
-    socket_path: str
+    queue_url: str = field(repr=False)
     slots: int
     executor: ExecutorSpec
     preload: tuple[str, ...] = HEAVY_MODULES
@@ -48,3 +49,4 @@ class WorkerSettings:
     parent_pid: int | None = None
     log_level: str = "INFO"
     log_json: bool = False
+    queue_prefix: str = "servicex"

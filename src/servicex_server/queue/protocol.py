@@ -3,7 +3,7 @@
 The server's side is a `Queue`, the worker's side a `WorkSource`; `Hints` go between servers. Delivery of
 units and reports is at least once; the database makes repeats harmless. The queue never decides about
 retries: when a worker vanishes with a unit in hand, the server hears a `FileFailed` with reason `lost` and
-decides.
+decides. A broker first gives the unit to other workers, a few times; then the server hears the same.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ class UnitDelivery(Protocol):
     def unit(self) -> Unit: ...
 
     async def report(self, report: Report) -> None:
-        """Hands the outcome over; returns once the server's side has it in safe hands.
+        """Hands the outcome over; returns once the server's side (or the broker) has it in safe hands.
 
         Raises:
-            ConnectionError: the server is gone; it may or may not have heard the report.
+            ConnectionError: the server is gone; it may or may not have heard the report. (With a broker: this
+                side hung up. Its absence is waited for.)
         """
         ...
 
@@ -82,13 +83,13 @@ class WorkSource(Protocol):
 
     @property
     def is_connected(self) -> bool:
-        """False once the server is gone."""
+        """False once the server is gone (with a broker: once this side hung up)."""
         ...
 
     def units(self) -> AsyncIterator[UnitDelivery]:
         """Units as they are leased, never more at once than announced slots.
 
-        Ends when the server goes, or after `drain`.
+        A transport may give preflights beyond that, so that they do not wait for long transforms. Ends when the server goes, or after `drain`.
         """
         ...
 

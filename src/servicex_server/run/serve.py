@@ -7,13 +7,12 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
 
 import msgspec
 
 from servicex_server.errors import ConfigurationError
 from servicex_server.model.worker import WorkerSettings
-from servicex_server.queue.transports.embedded import connect
+from servicex_server.queue.transports.open import open_work_source, units_beside
 from servicex_server.run.children import NurseryLost, open_children
 from servicex_server.run.lifeline import die_with_parent
 from servicex_server.run.worker import run_worker
@@ -66,7 +65,7 @@ async def serve(settings: WorkerSettings) -> int:
 
 async def _work(settings: WorkerSettings, is_serving: asyncio.Event, stop: asyncio.Event) -> None:
     children_ready = open_children(
-        settings.slots,
+        settings.slots + units_beside(settings.queue_url),
         settings.executor,
         preload=settings.preload,
         memory_limit_bytes=settings.memory_limit_bytes,
@@ -74,7 +73,10 @@ async def _work(settings: WorkerSettings, is_serving: asyncio.Event, stop: async
         log_json=settings.log_json,
     )
     # Connected only when children are ready: leases that nobody can begin would wait past their deadlines.
-    async with children_ready as children, connect(Path(settings.socket_path), settings.slots) as source:
+    async with (
+        children_ready as children,
+        open_work_source(settings.queue_url, slots=settings.slots, prefix=settings.queue_prefix) as source,
+    ):
         is_serving.set()
         logger.info("worker.ready: %d slots, process %d", settings.slots, os.getpid())
         await run_worker(source, children, stop=stop, drain_grace_s=settings.drain_grace_s)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from servicex_server.app import executor
-from servicex_server.app.embedded import sandbox_limits
+from servicex_server.app.ports import sandbox_limits
 from servicex_server.app.settings import load
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
@@ -21,8 +21,7 @@ from servicex_server.run.sandbox.limits import SandboxLimits
 def build(folder: Path, sandbox: object) -> Callable[[Unit], Report]:
     """The executor of a child, its sandbox as it comes out of the pipe."""
     arguments: dict[str, Any] = {
-        "store_folder": str(folder / "store"),
-        "min_free_bytes": 0,
+        "store": {"url": str(folder / "store"), "min_free_bytes": 0},
         "local_roots": [],
         "forbidden_folders": [],
         "allowed_private_hosts": [],

@@ -209,8 +209,7 @@ with staged(Remote(b"abc"), Path({str(scratch)!r}), 100, math.inf):
     assert [path.read_bytes() for path in scratch.iterdir()] == [b"abc"]
     (scratch / "another's.parquet").touch()
     build(
-        store_folder=str(tmp_path / "store"),
-        min_free_bytes=0,
+        store={"url": str(tmp_path / "store"), "min_free_bytes": 0},
         local_roots=[],
         forbidden_folders=[],
         allowed_private_hosts=[],

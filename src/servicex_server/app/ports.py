@@ -1,0 +1,96 @@
+"""What the settings say, as the plain arguments of ports, workers and use cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from servicex_server.app.datadir import DataDir
+from servicex_server.app.settings import Settings
+from servicex_server.errors import ConfigurationError
+from servicex_server.model.worker import ExecutorSpec
+from servicex_server.run.sandbox.limits import SandboxLimits
+from servicex_server.source.policy import SourcePolicy
+from servicex_server.telemetry.machine import usable_cores
+
+
+def database_url(settings: Settings, data: DataDir) -> str:
+    """The database that is named, or the one in the data folder."""
+    named = settings.database_url
+    return data.database_url if named is None else named.get_secret_value()
+
+
+def store_arguments(settings: Settings, data: DataDir) -> dict[str, object]:
+    """Arguments of `store.open.open_store`, fit to be sent to another process. They may hold secrets."""
+    if settings.store_url is None:
+        return {"url": str(data.store), "min_free_bytes": settings.min_free_bytes}
+    access, secret = settings.store_access_key, settings.store_secret_key
+    return {
+        "url": settings.store_url,
+        "min_free_bytes": settings.min_free_bytes,
+        "scratch": str(data.path / "scratch"),
+        "endpoint": settings.store_endpoint,
+        "region": settings.store_region,
+        "ca_file": None if settings.store_ca_file is None else str(settings.store_ca_file),
+        "access_key_id": None if access is None else access.get_secret_value(),
+        "secret_access_key": None if secret is None else secret.get_secret_value(),
+        "bulk_delete": settings.store_bulk_delete,
+    }
+
+
+def local_roots(settings: Settings) -> tuple[Path, ...]:
+    """Folders that inputs may come from: in a deployment of several processes only those that are named."""
+    if settings.queue_url is not None and "local_roots" not in settings.model_fields_set:
+        return ()
+    return settings.local_roots
+
+
+def source_policy(settings: Settings, data: DataDir) -> SourcePolicy:
+    """What inputs may be read."""
+    return SourcePolicy(
+        local_roots=local_roots(settings),
+        forbidden_folders=(data.path,),
+        allowed_private_hosts=settings.allowed_private_hosts,
+    )
+
+
+def executor(settings: Settings, data: DataDir) -> ExecutorSpec:
+    """What the children of a worker run."""
+    policy = source_policy(settings, data)
+    return ExecutorSpec(
+        factory="servicex_server.app.executor:build",
+        kwargs={
+            "store": store_arguments(settings, data),
+            "local_roots": [str(root) for root in policy.local_roots],
+            "forbidden_folders": [str(folder) for folder in policy.forbidden_folders],
+            "allowed_private_hosts": list(policy.allowed_private_hosts),
+            "n_threads": settings.worker_threads or max(1, usable_cores() // settings.workers),
+            "sandbox": msgspec.to_builtins(sandbox_limits(settings)),
+        },
+    )
+
+
+def sandbox_limits(settings: Settings) -> SandboxLimits | None:
+    """What the code of a python query may use; None to run none."""
+    if settings.python_generator == "off":
+        return None
+    return SandboxLimits(
+        memory_bytes=settings.python_memory_bytes,
+        time_s=settings.python_time_s,
+        # So that its own words reach the user, not those for a worker that hangs.
+        file_time_s=0.9 * settings.file_deadline_s,
+        input_bytes=settings.python_input_bytes,
+    )
+
+
+def require_deployment(settings: Settings, *names: str) -> None:
+    """Raises ConfigurationError, with all that is missing, unless these settings are given."""
+    missing = [name for name in names if getattr(settings, name) is None]
+    if missing:
+        variables = ", ".join(f"SERVICEX_{name.upper()}" for name in missing)
+        message = (
+            f"a deployment of several processes needs {variables} (or `{missing[0]}: …` in a file for "
+            "--config); `servicex-server up` needs none of it"
+        )
+        raise ConfigurationError(message)
