@@ -1,4 +1,4 @@
-"""A deployment as an administrator would run it: apps, workers and sweepers as processes, on real services."""
+"""A deployment as an administrator would run it: apps, workers and sweepers, on real services."""
 
 from __future__ import annotations
 
