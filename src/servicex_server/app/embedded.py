@@ -159,6 +159,7 @@ async def _open_services(
 ) -> tuple[Services, str | None]:
     """The services over this folder, and the owner's token if access is controlled."""
     # Imported here, after the workers were started: their start-up and ours run side by side.
+    from servicex_server.app.disk import to_retention  # noqa: PLC0415
     from servicex_server.app.generators import look_for_generators  # noqa: PLC0415
     from servicex_server.app.tokens import ensure_owner_token  # noqa: PLC0415
     from servicex_server.db import schema  # noqa: PLC0415
@@ -190,6 +191,8 @@ async def _open_services(
             file_deadline_s=settings.file_deadline_s,
             max_attempts=settings.max_attempts,
             request_deadline_s=settings.request_deadline_s,
+            submit_free_bytes=2 * settings.min_free_bytes,
+            retention=to_retention(settings),
         ),
         compressions=to_compressions(settings.compression),
     )

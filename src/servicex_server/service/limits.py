@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from servicex_server.service.retention import Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Limits:
         sweep_interval_s: pause between two rounds of the sweeper.
         scratch_age_s: unfinished worker files older than this are removed.
         orphan_interval_s: pause between two searches of the store for objects of requests that are gone.
+        submit_free_bytes: new requests are refused when less than this is free on the store's disk.
+        retention: how long results are kept.
     """
 
     selection_bytes: int = 2**20
@@ -50,3 +54,5 @@ class Limits:
     sweep_interval_s: float = 30.0
     scratch_age_s: float = 86400.0
     orphan_interval_s: float = 86400.0
+    submit_free_bytes: int = 0
+    retention: Retention = field(default_factory=Retention)
