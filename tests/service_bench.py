@@ -31,6 +31,7 @@ from servicex_server.service.limits import Limits
 from servicex_server.service.read import get_request, wait_for
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.backends.memory import MemoryStore
+from servicex_server.store.protocol import Store
 
 SELECTION = '[{"treename": "Events", "filter_name": ["Muon_pt"]}]'
 QUICK = Limits(retry_backoff_s=0.0, publish_retry_s=0.01, preflight_wait_s=30.0)
@@ -173,7 +174,7 @@ def new_database(folder: Path) -> str:
 
 @asynccontextmanager
 async def open_bench(
-    url: str, store: MemoryStore, root: Path, limits: Limits = QUICK, *, max_units: int = 100_000
+    url: str, store: Store, root: Path, limits: Limits = QUICK, *, max_units: int = 100_000
 ) -> AsyncIterator[Bench]:
     async with Database(url) as db, MemoryQueue(max_units=max_units) as queue:
         policy = SourcePolicy(local_roots=(root,))

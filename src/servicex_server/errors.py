@@ -20,6 +20,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     ├── Conflict                    the object is in a state that forbids it (400, as the official server)
     ├── Busy                        a bound is reached; try again later (503)
     │   ├── DatabaseUnavailable     the database cannot be reached or is locked for too long
+    │   ├── StoreFull               there is hardly any room for results (507)
     │   └── StoreUnavailable        the result store cannot be reached, or has an error of its own
     │       └── StoreRefused        it answers, but does not do what we ask: an operator has to act
     ├── TransformError              one input file could not be transformed
@@ -129,6 +130,10 @@ class Busy(ServicexError):
 
 class DatabaseUnavailable(Busy):
     """The database cannot be reached now; try again later."""
+
+
+class StoreFull(Busy):
+    """There is hardly any room left for results."""
 
 
 class StoreUnavailable(Busy):

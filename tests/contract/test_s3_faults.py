@@ -193,6 +193,25 @@ async def test_wrong_settings_are_told_by_every_call(
             await call()
 
 
+async def test_credentials_that_vanish_are_told(seaweed: SeaweedServer, tmp_path: Path) -> None:
+    key, secret = tmp_path / "key", tmp_path / "secret"
+    key.write_text(ACCESS_KEY)
+    secret.write_text(SECRET_KEY)
+    store = open_store(
+        f"s3://{BUCKET}/a",
+        scratch=tmp_path / "scratch",
+        endpoint=seaweed.endpoint,
+        access_key_file=key,
+        secret_key_file=secret,
+    )
+    secret.unlink()
+    with pytest.raises(StoreRefused, match=r"key file .*secret cannot be read: No such file"):
+        put(store, "request/1-1", b"content")
+    secret.write_text(SECRET_KEY)
+    put(store, "request/1-1", b"content")
+    assert await read(store, "request/1-1") == b"content"
+
+
 async def test_a_process_that_forks_may_hold_a_store_that_it_has_not_used(
     seaweed: SeaweedServer, tmp_path: Path
 ) -> None:
@@ -234,6 +253,7 @@ print([fork(lambda n=n: put(store, f"request/{{n}}-1")) for n in (1, 2)])
 print(put(store, "request/3-1").size_bytes)
 print(fork(refused))
 print(put(store, "request/3-1").size_bytes)
+print(asyncio.run(store.head("request/1-1")).size_bytes)
 """
     # Its source is this test; what the tests import it finds as they do.
     process = await asyncio.create_subprocess_exec(
@@ -244,7 +264,8 @@ print(put(store, "request/3-1").size_bytes)
     )
     async with asyncio.timeout(30):
         said, complaints = await process.communicate()
-    assert said.decode().split("\n") == ["[0, 0]", "7", "0", "7", ""], complaints.decode()
+    assert said.decode().split("\n") == ["[0, 0]", "7", "0", "7", "7", ""], complaints.decode()
+    assert process.returncode == 0, "obstore's threads do not survive the interpreter either"
     store = seaweed.open_store(tmp_path, prefix="forks")
     assert sorted(await keys(store)) == ["request/1-1", "request/2-1", "request/3-1"]
 

@@ -26,6 +26,7 @@ from servicex_server.errors import (
     NotAuthenticated,
     NotFound,
     ServicexError,
+    StoreFull,
 )
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ STATUS_OF: Mapping[type[ServicexError], int] = {
     # As the official server: a request that is (not) finished yet.
     Conflict: 400,
     Busy: 503,
+    StoreFull: 507,
 }
 
 _BUSY_RETRY_S = "2"

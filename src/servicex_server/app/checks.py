@@ -75,6 +75,10 @@ def _folder(settings: Settings) -> Finding:
     if free < settings.min_free_bytes:
         needed = f"; results are refused below {settings.min_free_bytes / 2**30:.1f} GiB (min_free_bytes)"
         return Finding("data folder", Grade.FAIL, detail + needed)
+    if free < 2 * settings.min_free_bytes:
+        least = f"{2 * settings.min_free_bytes / 2**30:.1f} GiB (twice min_free_bytes)"
+        remedy = f"; new requests are refused below {least}: see `servicex-server disk` and `sweep`"
+        return Finding("data folder", Grade.WARNING, detail + remedy)
     return Finding("data folder", Grade.OK, detail if folder.exists() else f"{detail}, made at first start")
 
 

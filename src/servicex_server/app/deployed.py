@@ -17,11 +17,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from servicex_server.app.datadir import DataDir
-from servicex_server.app.embedded import announce_lines, build_api, listen, own_url, to_limits
+from servicex_server.app.embedded import announce_lines, build_api, listen, own_url
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.http import HttpServer
 from servicex_server.app.leading import LeadersQueue
-from servicex_server.app.ports import require_deployment, source_policy, store_arguments
+from servicex_server.app.ports import require_deployment, source_policy, store_arguments, to_limits
 from servicex_server.app.settings import Settings, to_compressions
 from servicex_server.db import schema
 from servicex_server.db.session import Database, Transaction

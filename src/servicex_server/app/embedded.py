@@ -13,7 +13,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from servicex_server.app.datadir import DataDir, is_inside
-from servicex_server.app.ports import database_url, executor, source_policy, store_arguments
+from servicex_server.app.ports import (
+    database_url,
+    executor,
+    source_policy,
+    store_arguments,
+    to_limits,
+)
 from servicex_server.app.settings import LOOPBACK, Settings, to_compressions
 from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
@@ -25,7 +31,6 @@ if TYPE_CHECKING:
 
     from servicex_server.app.http import HttpServer
     from servicex_server.service.context import Services
-    from servicex_server.service.limits import Limits
 
 Ready = Callable[[], Awaitable[Sequence[str]]]
 
@@ -166,19 +171,6 @@ async def _open_services(
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token
-
-
-def to_limits(settings: Settings) -> Limits:
-    """Bounds of the use cases."""
-    from servicex_server.service.limits import Limits  # noqa: PLC0415  see _open_services
-
-    return Limits(
-        preflight_files=settings.preflight_files,
-        preflight_wait_s=settings.preflight_wait_s,
-        file_deadline_s=settings.file_deadline_s,
-        max_attempts=settings.max_attempts,
-        request_deadline_s=settings.request_deadline_s,
-    )
 
 
 def build_api(settings: Settings, data: DataDir, services: Services, *, ready: Ready) -> FastAPI:

@@ -11,8 +11,12 @@ from servicex_server.app.settings import Settings
 from servicex_server.errors import ConfigurationError
 from servicex_server.model.worker import ExecutorSpec
 from servicex_server.run.sandbox.limits import SandboxLimits
+from servicex_server.service.limits import Limits
+from servicex_server.service.retention import Retention
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.telemetry.machine import usable_cores
+
+_DAY_S = 86400.0
 
 
 def database_url(settings: Settings, data: DataDir) -> str:
@@ -81,6 +85,28 @@ def sandbox_limits(settings: Settings) -> SandboxLimits | None:
         # So that its own words reach the user, not those for a worker that hangs.
         file_time_s=0.9 * settings.file_deadline_s,
         input_bytes=settings.python_input_bytes,
+    )
+
+
+def to_limits(settings: Settings) -> Limits:
+    """Bounds of the use cases."""
+    return Limits(
+        preflight_files=settings.preflight_files,
+        preflight_wait_s=settings.preflight_wait_s,
+        file_deadline_s=settings.file_deadline_s,
+        max_attempts=settings.max_attempts,
+        request_deadline_s=settings.request_deadline_s,
+        submit_free_bytes=2 * settings.min_free_bytes,
+        retention=to_retention(settings),
+    )
+
+
+def to_retention(settings: Settings) -> Retention:
+    """The rule by which results go."""
+    return Retention(
+        max_age_s=settings.results_max_age_days * _DAY_S or None,
+        max_bytes=settings.results_max_bytes or None,
+        max_share=settings.results_disk_share,
     )
 
 

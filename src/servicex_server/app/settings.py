@@ -124,7 +124,25 @@ class Settings(BaseSettings):
         "(`parquet=zstd:3+split,hdf5=gzip:6`).",
     )
     min_free_bytes: int = Field(
-        2**30, ge=0, description="Results are refused when less than this is free on the data folder's disk."
+        2**30,
+        ge=0,
+        description="Results are refused when less than this is free on the data folder's disk, new requests "
+        "when less than twice as much.",
+    )
+    results_max_age_days: float = Field(
+        30.0,
+        ge=0,
+        description="Requests and their results go so long after they ended; 0 keeps them for ever.",
+    )
+    results_max_bytes: int = Field(
+        0, ge=0, description="Results together take at most so much, or the oldest go; 0 for no such bound."
+    )
+    results_disk_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="On a local disk results take at most this share of what they and free space make up "
+        "together, or the oldest go.",
     )
     python_generator: Literal["auto", "off"] = Field(
         "auto", description="Run users' own code (`python` queries): where a sandbox can be made, or never."

@@ -30,7 +30,7 @@ def issue(settings: Settings, name: str, *, is_admin: bool) -> tuple[str, str | 
             data.change_client_token(token)
         return token
 
-    return _with_database(settings, replace), data.read_url()
+    return with_database(settings, replace), data.read_url()
 
 
 def revoke(settings: Settings, name: str) -> None:
@@ -47,14 +47,14 @@ def revoke(settings: Settings, name: str) -> None:
             data.change_client_token(None)
         return await principal.revoke_token(db, name)
 
-    if not _with_database(settings, remove):
+    if not with_database(settings, remove):
         message = f"nobody called {name!r} has a token; `servicex-server token list` shows who has"
         raise NotFound(message)
 
 
 def names(settings: Settings) -> list[str]:
     """Names of all users that have a token."""
-    return [user.name for user in _with_database(settings, principal.list_principals)]
+    return [user.name for user in with_database(settings, principal.list_principals)]
 
 
 def find_holder(data: DataDir, token: str) -> str | None:
@@ -99,7 +99,12 @@ def owner_name() -> str:
         return "owner"
 
 
-def _with_database(settings: Settings, task: Callable[[Database], Awaitable[T]]) -> T:
+def with_database(settings: Settings, task: Callable[[Database], Awaitable[T]]) -> T:
+    """What the task returns, with the database of a folder on which a server has run, or still runs.
+
+    Raises:
+        ConfigurationError: none has.
+    """
     data = DataDir(settings.data_dir)
     if settings.database_url is not None:
         return _perform(settings.database_url.get_secret_value(), task)

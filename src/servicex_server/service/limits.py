@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from servicex_server.service.retention import Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Limits:
         lease_ttl_s: how long a leader that is silent remains the leader.
         lease_renew_s: how often it renews its lease, and others ask for it.
         orphan_interval_s: pause between two searches of the store for objects of requests that are gone.
+        submit_free_bytes: new requests are refused when less than this is free on the store's disk.
+        retention: how long results are kept.
     """
 
     selection_bytes: int = 2**20
@@ -58,3 +62,5 @@ class Limits:
     lease_ttl_s: float = 6.0
     lease_renew_s: float = 2.0
     orphan_interval_s: float = 86400.0
+    submit_free_bytes: int = 0
+    retention: Retention = field(default_factory=Retention)

@@ -16,7 +16,15 @@ from servicex_server.db import dataset as datasets
 from servicex_server.db import request as requests
 from servicex_server.db.request import NewRequest
 from servicex_server.db.session import Transaction
-from servicex_server.errors import Busy, InvalidRequest, NotFound, QueryError, SourceRefused, UnknownCodegen
+from servicex_server.errors import (
+    Busy,
+    InvalidRequest,
+    NotFound,
+    QueryError,
+    SourceRefused,
+    StoreFull,
+    UnknownCodegen,
+)
 from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import RequestState, ResultDestination
 from servicex_server.model.lifecycle import Effect, FilesKnown, Lifecycle, step
@@ -58,6 +66,7 @@ async def submit(services: Services, principal: Principal, submission: Submissio
     Raises:
         InvalidRequest: what is wrong with the submission, or (from the preflight) with the query on
             these files; nothing is stored then.
+        StoreFull: there is hardly any room for results.
     """
     inputs = await asyncio.to_thread(_check, services, submission)
     new = _new_request(services, principal, submission, inputs)
@@ -76,6 +85,7 @@ async def submit(services: Services, principal: Principal, submission: Submissio
 def _check(services: Services, submission: Submission) -> _Inputs:
     """The inputs of a submission that can be served; it looks at local paths, so it is run in a thread."""
     limits = services.limits
+    _check_room(services)
     _check_texts(limits, submission)
     if submission.result_destination is not ResultDestination.OBJECT_STORE:
         message = (
@@ -97,6 +107,18 @@ def _check(services: Services, submission: Submission) -> _Inputs:
     # As the official server names a file list: clients show it as the request's DID.
     did = hashlib.sha256(" ".join(files).encode()).hexdigest()
     return _Inputs(did=did, dataset=_name_dataset(paths), paths=paths, renamed=renamed)
+
+
+def _check_room(services: Services) -> None:
+    needed = services.limits.submit_free_bytes
+    room = services.store.find_room() if needed else None
+    if room is not None and room.free_bytes < needed:
+        message = (
+            f"the disk for results is nearly full: {room.free_bytes:,} bytes are free, and new requests are "
+            f"taken from {needed:,} on. Delete requests that you no longer need; the server's operator sees "
+            "what takes the room with `servicex-server disk`, and `servicex-server sweep` makes some"
+        )
+        raise StoreFull(message)
 
 
 def _name_dataset(paths: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 
 from servicex_server.db import request as requests
@@ -19,6 +19,7 @@ from servicex_server.model.lifecycle import CountsAudited, Effect, Fail, Preflig
 from servicex_server.service.context import Services
 from servicex_server.service.delete import purge
 from servicex_server.service.effect import act, keep_effects
+from servicex_server.service.expire import expire_results
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ async def run_sweeper(services: Services) -> None:
 
 async def sweep(services: Services) -> None:
     """One round; a step that fails is logged and does not keep the others from their work."""
-    for action in (expire_preflights, expire_requests, audit, purge, clear_scratch):
+    for action in (expire_preflights, expire_requests, audit, expire_results, purge, clear_scratch):
         await _guard(services, action)
 
 
@@ -106,26 +107,31 @@ async def clear_scratch(services: Services) -> int:
 async def remove_orphans(services: Services) -> int:
     """Removes objects of requests that no longer exist; returns how many."""
     gone = 0
+    async for request_id in iter_orphans(services):
+        removed = await services.store.delete_prefix(f"{request_id}/")
+        logger.info("%d objects of the unknown request %s are removed", removed, request_id)
+        gone += removed
+    return gone
+
+
+async def iter_orphans(services: Services) -> AsyncIterator[str]:
+    """Ids of requests that have objects in the store, but no longer exist."""
     prefixes: list[str] = []
     async for prefix in services.store.iter_prefixes():
         prefixes.append(prefix)
         if len(prefixes) >= _COUNTED_AT_ONCE:
-            gone += await _remove_unknown(services, prefixes)
+            for request_id in await _find_unknown(services, prefixes):
+                yield request_id
             prefixes.clear()
-    return gone + await _remove_unknown(services, prefixes)
+    for request_id in await _find_unknown(services, prefixes):
+        yield request_id
 
 
-async def _remove_unknown(services: Services, prefixes: list[str]) -> int:
+async def _find_unknown(services: Services, prefixes: list[str]) -> list[str]:
     # Only what looks like a request's folder is ours to remove.
     ids = [prefix.rstrip("/") for prefix in prefixes if _is_uuid(prefix.rstrip("/"))]
     known = await services.db.read(requests.find_known, ids)
-    gone = 0
-    for request_id in ids:
-        if request_id not in known:
-            removed = await services.store.delete_prefix(f"{request_id}/")
-            logger.info("%d objects of the unknown request %s are removed", removed, request_id)
-            gone += removed
-    return gone
+    return [request_id for request_id in ids if request_id not in known]
 
 
 async def _guard(services: Services, action: Callable[[Services], Awaitable[int]]) -> None:

@@ -1,5 +1,6 @@
 """Station 6: result objects. In: a finished local file and a key; out: its bytes, by range.
 
-`protocol` is the port, `key` says what a key may look like; `backends` hold the implementations.
+`protocol` is the port, `key` says what a key may look like, `open` makes the store that a URL names;
+`backends` hold the implementations.
 May import `model` and `errors`.
 """

@@ -24,6 +24,19 @@ class StoredObject:
     modified: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What there is on the store's disk.
+
+    Attributes:
+        free_bytes: what we may still write.
+        size_bytes: of the whole disk, whoever uses it.
+    """
+
+    free_bytes: int
+    size_bytes: int
+
+
 class Store(Protocol):
     """Keeps immutable objects under slash-separated keys such as `<request id>/<file id>-1`.
 
@@ -91,6 +104,10 @@ class Store(Protocol):
 
     def iter_keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Every key that starts with `prefix` (empty, or ending with '/'), in no particular order."""
+        ...
+
+    def find_room(self) -> Room | None:
+        """What there is on the store's disk (blocks for a moment); None if the store does not know."""
         ...
 
     def presign(self, key: str, expires_s: int, filename: str) -> str | None:

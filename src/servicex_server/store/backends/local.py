@@ -21,7 +21,7 @@ import anyio.to_thread
 from servicex_server.errors import ConfigurationError, NotFound, ResourceExhausted
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
-from servicex_server.store.protocol import StoredObject
+from servicex_server.store.protocol import Room, StoredObject
 
 PIECE_BYTES = 1024 * 1024
 MIN_FREE_BYTES = 64 * 1024 * 1024
@@ -205,6 +205,10 @@ class LocalStore:
         for folder, _, names in os.walk(self._objects / prefix):
             for name in names:
                 yield str((Path(folder) / name).relative_to(self._objects))
+
+    def find_room(self) -> Room | None:
+        usage = shutil.disk_usage(self._objects)
+        return Room(usage.free, usage.total)
 
     def presign(self, key: str, expires_s: int, filename: str) -> str | None:  # noqa: ARG002  the port's
         check_key(key)

@@ -13,7 +13,7 @@ import anyio.to_thread
 from servicex_server.errors import NotFound, ResourceExhausted
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
-from servicex_server.store.protocol import StoredObject
+from servicex_server.store.protocol import Room, StoredObject
 
 PIECE_BYTES = 1024 * 1024
 
@@ -109,6 +109,12 @@ class MemoryStore:
         for key in list(self._objects):
             if key.startswith(prefix):
                 yield key
+
+    def find_room(self) -> Room | None:
+        if self._max_bytes is None:
+            return None
+        used = sum(held.known.size_bytes for held in self._objects.values())
+        return Room(max(0, self._max_bytes - used), self._max_bytes)
 
     def presign(self, key: str, expires_s: int, filename: str) -> str | None:  # noqa: ARG002  the port's
         check_key(key)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential as ObstoreCredential  # not there at run time
 
 _CREDENTIALS_S = 60
+_LET_GO_S = 0.1
 _READ_S = 7 * 86400.0
 """A slow client may take so long for one object; what bounds reading is that something has to move."""
 
@@ -114,12 +117,23 @@ def claim_runtime() -> None:
     global _runtime_pid  # noqa: PLW0603  obstore's threads are just as global
     if _runtime_pid is None:
         _runtime_pid = os.getpid()
+        atexit.register(_let_go)
     elif _runtime_pid != os.getpid():
         message = (
             "the S3 store was used before this process was forked, which it does not survive: "
             "start worker processes first, or with exec"
         )
         raise ConfigurationError(message)
+
+
+def _let_go() -> None:
+    """Lets obstore's threads finish what they still do with Python.
+
+    They tell the event loop of a result and then drop their objects; one that the interpreter's end
+    catches in the middle aborts the process.
+    """
+    if _runtime_pid == os.getpid():
+        time.sleep(_LET_GO_S)
 
 
 def _read_certificates(place: S3Place) -> bytes | None:

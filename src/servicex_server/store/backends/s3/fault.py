@@ -9,6 +9,8 @@ from servicex_server.store.backends.s3.place import S3Place
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,80})</Code>")
+_CREDENTIALS = re.compile(r"credential provider: ConfigurationError: ([^\n]{1,500})")
+"""How obstore tells that our own source of credentials had none."""
 _TEXT = re.compile(r"<Message>([^<]{1,300})</Message>")
 
 _FULL_STATUS = 507
@@ -52,6 +54,8 @@ _PASSING_CODES = frozenset({"SlowDown", "Throttling", "RequestTimeout", "Operati
 def to_fault(error: Exception, place: S3Place) -> ServicexError:
     """The error of ours that a call to the store ended in; tells status and code, never headers."""
     text = str(error)
+    if (lacking := _CREDENTIALS.search(text)) is not None:
+        return StoreRefused(lacking.group(1))
     status, code, words = read_answer(text)
     if code in _FULL or status == _FULL_STATUS or any(part in words.lower() for part in _FULL_WORDS):
         return ResourceExhausted(f"the result store is full ({code or status}); nothing was stored")

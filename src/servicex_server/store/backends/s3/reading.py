@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
 
 PIECE_BYTES = 1024 * 1024
-_GATHERED_BYTES = 512 * 1024
+_GATHERED_BYTES = 256 * 1024
 """Frames of the network are gathered to so much, and overshoot by one frame: mostly one piece each."""
 _LARGEST_STOP = 2**53
 

@@ -33,7 +33,7 @@ from servicex_server.store.backends.s3.signing import LONGEST_S, disposition, si
 from servicex_server.store.backends.s3.unfinished import abort_unfinished
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
-from servicex_server.store.protocol import StoredObject
+from servicex_server.store.protocol import Room, StoredObject
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -219,6 +219,9 @@ class S3Store:
                 yield [found["path"] for found in page]
         except (BaseError, OSError) as error:
             raise to_fault(error, self._place) from error
+
+    def find_room(self) -> Room | None:
+        return None  # S3 has no word for it
 
     def presign(self, key: str, expires_s: int, filename: str) -> str | None:
         return sign_url(

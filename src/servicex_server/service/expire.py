@@ -1,0 +1,93 @@
+"""Results that are too old or too many go, with their requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from servicex_server.db import kept
+from servicex_server.db.kept import Kept, Totals
+from servicex_server.service.context import Services
+from servicex_server.service.retention import Doomed, Ended, bound_bytes, choose
+from servicex_server.store.protocol import Room
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 1_000
+"""Requests that one round looks at; the next one goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What is kept, and what of it may go.
+
+    Attributes:
+        largest: requests that keep most, largest first; not all of them.
+        room: what there is on the store's disk, if the store knows.
+        bound_bytes: how much may be kept; None for no bound.
+        doomed: what the next sweep removes.
+    """
+
+    totals: Totals
+    largest: tuple[Kept, ...]
+    room: Room | None
+    bound_bytes: int | None
+    doomed: tuple[Doomed, ...]
+
+
+async def describe_disk(services: Services, *, limit: int) -> Disk:
+    """What is kept, with the `limit` requests that keep most; changes nothing."""
+    totals = await services.db.read(kept.sum_kept)
+    largest = await services.db.read(kept.list_largest, limit)
+    room = await asyncio.to_thread(services.store.find_room)
+    bound = bound_bytes(services.limits.retention, totals.size_bytes, await _free_bytes(services, room))
+    return Disk(totals, tuple(largest), room, bound, tuple(await find_expired(services)))
+
+
+async def find_expired(services: Services) -> list[Doomed]:
+    """What goes by the rule, oldest first; a bounded number."""
+    totals = await services.db.read(kept.sum_kept)
+    room = await asyncio.to_thread(services.store.find_room)
+    ended = [
+        Ended(request.id, request.finish_time, request.size_bytes)
+        for request in await services.db.read(kept.list_ended, _AT_ONCE)
+        if request.finish_time is not None
+    ]
+    return choose(
+        services.limits.retention,
+        ended,
+        kept_bytes=totals.size_bytes,
+        free_bytes=await _free_bytes(services, room),
+        now=services.clock(),
+    )
+
+
+async def _free_bytes(services: Services, room: Room | None) -> int | None:
+    """What is free, or will be when the deleted has gone; or each round would take more in its place."""
+    return None if room is None else room.free_bytes + await services.db.read(kept.sum_deleted)
+
+
+async def expire_results(services: Services) -> int:
+    """`expire` as a step of the sweeper; returns how many requests went."""
+    return len(await expire(services))
+
+
+async def expire(services: Services) -> list[Doomed]:
+    """Hides what goes by the rule, a bounded number, so that the purge removes it.
+
+    A request that was retried since it was looked at stays: hiding it asks for that in the same statement.
+    """
+    gone: list[Doomed] = []
+    for doomed in await find_expired(services):
+        request = doomed.request
+        if not await services.db.write(kept.hide_ended, request.id, request.finish_time, services.clock()):
+            continue
+        gone.append(doomed)
+        logger.info(
+            "request.expired: %s with %d bytes of results: %s", request.id, request.size_bytes, doomed.reason
+        )
+        services.notifier.ring(request.id)
+    if gone:
+        services.backlog.purge_asked.set()
+    return gone
