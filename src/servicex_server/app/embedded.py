@@ -165,6 +165,7 @@ async def _open_services(
     from servicex_server.db.session import Database  # noqa: PLC0415
     from servicex_server.service.context import Services  # noqa: PLC0415
     from servicex_server.service.limits import Limits  # noqa: PLC0415
+    from servicex_server.service.stream import Streams  # noqa: PLC0415
     from servicex_server.source.policy import SourcePolicy  # noqa: PLC0415
     from servicex_server.store.backends.local import LocalStore  # noqa: PLC0415
 
@@ -192,6 +193,7 @@ async def _open_services(
             request_deadline_s=settings.request_deadline_s,
         ),
         compressions=to_compressions(settings.compression),
+        streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token

@@ -99,6 +99,12 @@ class Settings(BaseSettings):
         10 * 2**30, ge=0, description="Largest remote file that is fetched whole for a python query."
     )
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body accepted.")
+    event_streams: int = Field(
+        1000, ge=1, le=100_000, description="Event streams open at once, of all users."
+    )
+    event_streams_per_user: int = Field(
+        32, ge=1, le=100_000, description="Event streams open at once, of one user."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level logged."
     )

@@ -12,6 +12,8 @@ import typer
 from servicex_server.cli.check import check
 from servicex_server.cli.config import config_app
 from servicex_server.cli.database import db_app
+from servicex_server.cli.follow import follow
+from servicex_server.cli.provenance import provenance
 from servicex_server.cli.token import token_app
 from servicex_server.cli.transform import transform
 from servicex_server.cli.up import up
@@ -40,6 +42,8 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 app.command()(up)
 app.command()(check)
 app.command()(transform)
+app.command()(follow)
+app.command()(provenance)
 app.add_typer(token_app, name="token")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")

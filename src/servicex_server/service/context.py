@@ -14,6 +14,7 @@ from servicex_server.queue.protocol import Queue
 from servicex_server.service.backlog import Backlog
 from servicex_server.service.limits import Limits
 from servicex_server.service.notify import Notifier
+from servicex_server.service.stream import Streams
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.protocol import Store
 
@@ -36,6 +37,7 @@ class Services:
         withheld: names of generators that this server knows but does not offer, and why.
         compressions: of results whose submitter asks for none; formats that are missing have their default.
         notifier: wakes those who wait for a request.
+        streams: those who follow requests, event by event.
         backlog: what this process still has to hand to the queue.
         clock: now, as an aware UTC time.
     """
@@ -49,5 +51,6 @@ class Services:
     withheld: Mapping[str, str] = field(default_factory=dict)
     compressions: Mapping[ResultFormat, Compression] = field(default_factory=dict)
     notifier: Notifier = field(default_factory=Notifier)
+    streams: Streams = field(default_factory=Streams)
     backlog: Backlog = field(default_factory=Backlog)
     clock: Callable[[], datetime] = read_clock

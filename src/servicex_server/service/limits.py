@@ -29,6 +29,11 @@ class Limits:
         sweep_interval_s: pause between two rounds of the sweeper.
         scratch_age_s: unfinished worker files older than this are removed.
         orphan_interval_s: pause between two searches of the store for objects of requests that are gone.
+        stream_page: outcomes that an event stream reads at a time.
+        stream_poll_s: how often an event stream looks without being told to.
+        stream_pause_s: shortest time between two looks of one that has caught up.
+        stream_quiet_s: after this long without news a stream says that it lives.
+        stream_life_s: longest life of a stream; its reader then comes again, and shows who he is.
     """
 
     selection_bytes: int = 2**20
@@ -50,3 +55,8 @@ class Limits:
     sweep_interval_s: float = 30.0
     scratch_age_s: float = 86400.0
     orphan_interval_s: float = 86400.0
+    stream_page: int = 500
+    stream_poll_s: float = 1.0
+    stream_pause_s: float = 0.1
+    stream_quiet_s: float = 15.0
+    stream_life_s: float = 3600.0

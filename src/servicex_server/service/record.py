@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from servicex_server.db import result as results
 from servicex_server.db import unit as units
@@ -22,12 +22,12 @@ from servicex_server.model.lifecycle import (
     accepts_outcomes,
 )
 from servicex_server.model.naming import object_name
+from servicex_server.model.progress import TICK
 from servicex_server.model.tally import to_document
 from servicex_server.model.unit import Failure, FileDone, FileFailed, PreflightDone, Reason, Report
 from servicex_server.store.protocol import StoredObject
 
 _MESSAGE_CHARACTERS = 4_000
-_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,9 @@ class _Ledger:
         self._results: list[NewResult] = []
         self._attempts: list[NewAttempt] = []
         # Two results of a request never share a time, and later rows have later times, even if the
-        # clock is set back: clients ask for what is later than the last they saw.
-        self._last = locked.last_result_at
+        # clock is set back: clients ask for what is later than the last they saw, and ids of events are
+        # made of these times.
+        self._last = locked.last_time
         self.again: list[Again] = []
         self.discarded: list[str] = []
 
@@ -278,8 +279,7 @@ class _Ledger:
         )
 
     def _next_time(self) -> datetime:
-        earliest = self._now if self._last is None else self._last + _TICK
-        self._last = max(self._now, earliest)
+        self._last = max(self._now, self._last + TICK)
         return self._last
 
 

@@ -126,6 +126,7 @@ async def _follow_up(services: Services, recorded: Recorded) -> None:
     for again in recorded.again:
         services.backlog.add_retry(_to_retry(services, again))
     for request_id, effects in recorded.effects:
+        services.notifier.ring_results(request_id)
         try:
             await act(services, request_id, effects)
         except Exception:
