@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from servicex_server.errors import NotFound, ResourceExhausted
 from servicex_server.store.backends.local import LocalStore
 from servicex_server.store.backends.memory import MemoryStore
+from servicex_server.store.measured import MeasuredStore
 from servicex_server.store.protocol import Store, StoredObject
 
 MEBI = 1024 * 1024
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "measured"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -31,7 +32,8 @@ def store(kind: str, tmp_path: Path) -> Store:
         return LocalStore(tmp_path / "store", min_free_bytes=0)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return MemoryStore(scratch)
+    store = MemoryStore(scratch)
+    return MeasuredStore(store) if kind == "measured" else store
 
 
 @pytest.fixture
@@ -41,7 +43,8 @@ def full_store(kind: str, tmp_path: Path) -> Store:
         return LocalStore(tmp_path / "full", min_free_bytes=2**62)
     scratch = tmp_path / "scratch-of-full"
     scratch.mkdir()
-    return MemoryStore(scratch, max_bytes=1)
+    store = MemoryStore(scratch, max_bytes=1)
+    return MeasuredStore(store) if kind == "measured" else store
 
 
 def put(store: Store, key: str, content: bytes, name: str = "unfinished") -> StoredObject:

@@ -15,6 +15,7 @@ from servicex_server.api.context import ApiContext
 from servicex_server.api.errors import ErrorBoundary, ErrorPage, install_handlers
 from servicex_server.api.events import stream_events
 from servicex_server.api.guard import Guard, HostRule
+from servicex_server.api.measure import Measured, NoteRoute
 from servicex_server.api.middleware import AnswerInTime, BodyLimit, PlainPaths, ResponseHeaders
 from servicex_server.api.routes import dataset, history, info, token, transformation
 from servicex_server.api.s3 import build_root_route, build_router
@@ -112,11 +113,13 @@ def end_streams(app: FastAPI) -> None:
 def _middleware(config: ApiConfig) -> list[Middleware]:
     """What a request passes on its way in, in this order."""
     return [
+        Middleware(Measured),
         Middleware(ResponseHeaders),
         Middleware(Guard, rule=HostRule.from_names(config.allowed_hosts, config.public_host)),
         Middleware(PlainPaths),
         Middleware(BodyLimit, max_bytes=config.max_body_bytes),
         Middleware(AnswerInTime, within_s=config.answer_within_s),
+        Middleware(NoteRoute),
         Middleware(ErrorBoundary),
     ]
 

@@ -22,6 +22,7 @@ from servicex_server.model.worker import ExecutorSpec
 from servicex_server.queue.transports.embedded import EmbeddedQueue
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.telemetry import logs
+from servicex_server.telemetry.exposition import serve_metrics
 from servicex_server.telemetry.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
         from servicex_server.app.http import HttpServer  # noqa: PLC0415  see _open_services
 
         server = HttpServer(app, on_ready=lambda: _announce(settings, data, url, token))
+        await stack.enter_async_context(serve_metrics(settings.metrics_host, settings.metrics_port))
         await _run_beside(server, services, listener)
     return 0
 
@@ -138,6 +140,8 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
         log_json=settings.log_format == "json",
         # Unfinished files are done again at the next start; nobody wants to wait long after Ctrl-C.
         drain_grace_s=3.0,
+        metrics_host=settings.metrics_host,
+        metrics_port=settings.worker_metrics_port,
     )
 
 
@@ -168,6 +172,7 @@ async def _open_services(
     from servicex_server.service.stream import Streams  # noqa: PLC0415
     from servicex_server.source.policy import SourcePolicy  # noqa: PLC0415
     from servicex_server.store.backends.local import LocalStore  # noqa: PLC0415
+    from servicex_server.store.measured import MeasuredStore  # noqa: PLC0415
 
     # A process is started and waited for, while the database is opened.
     looking = asyncio.create_task(asyncio.to_thread(look_for_generators, settings))
@@ -179,7 +184,7 @@ async def _open_services(
         codegens=generators.offered,
         withheld=generators.withheld,
         queue=queue,
-        store=LocalStore(data.store, min_free_bytes=settings.min_free_bytes),
+        store=MeasuredStore(LocalStore(data.store, min_free_bytes=settings.min_free_bytes)),
         policy=SourcePolicy(
             local_roots=settings.local_roots,
             forbidden_folders=(data.path,),

@@ -12,6 +12,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from servicex_server.errors import ConfigurationError, DatabaseUnavailable
+from servicex_server.telemetry.metrics import DB_WRITE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +100,11 @@ class Database:
             message = "the database is closed"
             raise DatabaseUnavailable(message)
         future: Future[T] = Future()
+        asked_s = time.perf_counter()
         self._changes.put(_Change(partial(_bind, change, args, kwargs), future))
-        return await asyncio.wrap_future(future)
+        value = await asyncio.wrap_future(future)
+        DB_WRITE_SECONDS.observe(time.perf_counter() - asked_s)
+        return value
 
     async def close(self) -> None:
         """Finishes the changes that were asked for, then lets go of the connections."""

@@ -17,6 +17,7 @@ from servicex_server.model.kinds import RequestState, ResultFormat
 from servicex_server.model.lifecycle import (
     ClearFinish,
     Effect,
+    EnterState,
     Event,
     ForgetFailures,
     Lifecycle,
@@ -154,6 +155,8 @@ def advance(
                 pass
     if values:
         connection.execute(_STORE, {"locked_number": locked.number, **values})
+    if life.state is not locked.life.state:
+        effects = (*effects, EnterState(event.cause, life.state))
     return effects
 
 

@@ -37,6 +37,8 @@ class WorkerSettings:
         parent_pid: the worker does not outlive this process; None for a worker on its own.
         log_level: of the worker and its children, which write to stderr.
         log_json: whether they write JSON lines.
+        metrics_host: address on which the worker tells its metrics.
+        metrics_port: port for them; 0 for none.
     """
 
     socket_path: str
@@ -48,3 +50,5 @@ class WorkerSettings:
     parent_pid: int | None = None
     log_level: str = "INFO"
     log_json: bool = False
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0

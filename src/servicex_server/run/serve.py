@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,8 @@ from servicex_server.run.children import NurseryLost, open_children
 from servicex_server.run.lifeline import die_with_parent
 from servicex_server.run.worker import run_worker
 from servicex_server.telemetry import logs
+from servicex_server.telemetry.exposition import serve_metrics
+from servicex_server.telemetry.metrics import WORKER_SLOTS
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +78,27 @@ async def _work(settings: WorkerSettings, is_serving: asyncio.Event, stop: async
         log_json=settings.log_json,
     )
     # Connected only when children are ready: leases that nobody can begin would wait past their deadlines.
-    async with children_ready as children, connect(Path(settings.socket_path), settings.slots) as source:
+    async with (
+        _tell_metrics(settings),
+        children_ready as children,
+        connect(Path(settings.socket_path), settings.slots) as source,
+    ):
         is_serving.set()
         logger.info("worker.ready: %d slots, process %d", settings.slots, os.getpid())
         await run_worker(source, children, stop=stop, drain_grace_s=settings.drain_grace_s)
     logger.info("worker.ended")
+
+
+@asynccontextmanager
+async def _tell_metrics(settings: WorkerSettings) -> AsyncIterator[None]:
+    """Metrics while the context lasts; work goes on without them if their port is taken."""
+    WORKER_SLOTS.set(settings.slots)
+    async with AsyncExitStack() as stack:
+        try:
+            serving = serve_metrics(
+                settings.metrics_host, settings.metrics_port, setting="worker_metrics_port"
+            )
+            await stack.enter_async_context(serving)
+        except ConfigurationError as error:
+            logger.error("worker.unmeasured: %s", error)  # noqa: TRY400  # no defect of ours
+        yield

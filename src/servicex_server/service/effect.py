@@ -10,12 +10,14 @@ from servicex_server.model.lifecycle import (
     DispatchFiles,
     DropWork,
     Effect,
+    EnterState,
     ForgetFailures,
     NotifyWaiters,
     SetFinishTime,
     StartPreflight,
 )
 from servicex_server.service.context import Services
+from servicex_server.telemetry.metrics import REQUEST_TRANSITIONS
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ async def act(services: Services, request_id: RequestId, effects: Iterable[Effec
                     logger.info("request.ended: %s after %s", request_id, effect.cause)
             case DropWork():
                 await services.queue.cancel(request_id)
+            case EnterState():
+                REQUEST_TRANSITIONS.labels(effect.state.value).inc()
             case NotifyWaiters():
                 services.notifier.ring(request_id)
             case _:

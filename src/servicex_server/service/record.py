@@ -56,11 +56,15 @@ class Recorded:
         effects: of the lifecycle, by request, in order.
         again: units for another attempt.
         discarded: store keys of objects that do not count.
+        results: outcomes that are new.
+        attempts: failed attempts that are new.
     """
 
     effects: list[tuple[RequestId, tuple[Effect, ...]]] = field(default_factory=list)
     again: list[Again] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
+    results: list[NewResult] = field(default_factory=list)
+    attempts: list[NewAttempt] = field(default_factory=list)
 
 
 def record(
@@ -112,6 +116,8 @@ def _record_request(
     recorded.effects.append((request_id, effects))
     recorded.again += ledger.again
     recorded.discarded += ledger.discarded
+    recorded.results += ledger.results
+    recorded.attempts += ledger.attempts
 
 
 def _record_preflight(
@@ -153,8 +159,8 @@ class _Ledger:
         self._files = units.find_files(transaction, locked.dataset_id, ids)
         self._ended = results.find_outcomes(transaction, locked.number, ids)
         self._known = results.find_attempts(transaction, locked.number, ids)
-        self._results: list[NewResult] = []
-        self._attempts: list[NewAttempt] = []
+        self.results: list[NewResult] = []
+        self.attempts: list[NewAttempt] = []
         # Two results of a request never share a time, and later rows have later times, even if the
         # clock is set back: clients ask for what is later than the last they saw, and ids of events are
         # made of these times.
@@ -174,13 +180,13 @@ class _Ledger:
                 pass
 
     def store(self, transaction: Transaction) -> tuple[Effect, ...]:
-        if self._attempts:
-            results.insert_attempts(transaction, self._attempts)
-        if not self._results:
+        if self.attempts:
+            results.insert_attempts(transaction, self.attempts)
+        if not self.results:
             return ()
-        results.insert_results(transaction, self._results)
-        good = [row for row in self._results if row.status is FileStatus.SUCCESS]
-        event = FilesEnded("outcomes of files", len(good), len(self._results) - len(good))
+        results.insert_results(transaction, self.results)
+        good = [row for row in self.results if row.status is FileStatus.SUCCESS]
+        event = FilesEnded("outcomes of files", len(good), len(self.results) - len(good))
         return advance(transaction, self._locked, event, self._now, self._totals(good))
 
     def _totals(self, good: Sequence[NewResult]) -> dict[str, object]:
@@ -208,7 +214,7 @@ class _Ledger:
         position, paths = file
         name = self._locked.renamed.get(str(position)) or object_name(paths[0], self._locked.result_format)
         self._ended[work] = report.store_key
-        self._results.append(
+        self.results.append(
             NewResult(
                 request_number=self._locked.number,
                 file_id=report.file_id,
@@ -240,7 +246,7 @@ class _Ledger:
         failure = report.failure
         message = _clean(failure.message)
         self._known.add(attempt)
-        self._attempts.append(
+        self.attempts.append(
             NewAttempt(
                 request_number=self._locked.number,
                 file_id=report.file_id,
@@ -256,7 +262,7 @@ class _Ledger:
             self.again.append(Again(self._locked.id, report.file_id, report.entry_start, report.attempt))
             return
         self._ended[work] = None
-        self._results.append(
+        self.results.append(
             NewResult(
                 request_number=self._locked.number,
                 file_id=report.file_id,

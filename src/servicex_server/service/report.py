@@ -12,6 +12,7 @@ from servicex_server.queue.protocol import ReportDelivery
 from servicex_server.service.backlog import Retry
 from servicex_server.service.context import Services
 from servicex_server.service.effect import act
+from servicex_server.service.measure import measure
 from servicex_server.service.record import Again, Observed, Recorded, record
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ async def _record(services: Services, reports: Sequence[Report]) -> None:
             logger.info("file.failed: attempt %d of request %s, %s", report.attempt, report.request_id, why)
     observed = await _look_up(services, reports)
     recorded = await services.db.write(record, observed, services.limits.max_attempts, services.clock())
+    measure(reports, recorded)
     await _follow_up(services, recorded)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from servicex_server.errors import Busy
+from servicex_server.telemetry.metrics import HTTP_STREAMS
 
 
 class Streams:
@@ -49,9 +50,11 @@ class Streams:
             )
             raise Busy(message)
         self._open[user] += 1
+        HTTP_STREAMS.inc()
         try:
             yield
         finally:
+            HTTP_STREAMS.dec()
             self._open[user] -= 1
             if not self._open[user]:
                 del self._open[user]
