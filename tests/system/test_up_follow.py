@@ -168,14 +168,17 @@ def test_the_command_goes_on_when_the_server_was_killed(folder: Path, tmp_path: 
             request_id = submit(server, [f"{gated.url}/{path.name}" for path in sorted(folder.iterdir())])
             follower = stack.enter_context(command(server, "follow", request_id, "--json"))
             assert follower.stdout is not None
+            assert follower.stderr is not None
             events: list[dict[str, Any]] = []
             while not events or events[-1]["event"] != "file":
                 events.append(json.loads(follower.stdout.readline()))
             server.kill()
         gated.open_gate()
         with server:
-            out, err = follower.communicate(timeout=60)
-            events += map(json.loads, out.splitlines())
+            # Not `communicate`, which would leave out what `readline` has read ahead.
+            events += map(json.loads, follower.stdout)
+            err = follower.stderr.read()
+            follower.wait(timeout=60)
             with server.client() as client:
                 whole = list(read(client, request_id))
     assert follower.returncode == 1, err
