@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -77,34 +76,33 @@ def list_traces(
         .limit(limit)
     ).all()
     ids = [file.id for file in files]
-    results = connection.execute(
+    results: dict[int, list[TracedResult]] = {file_id: [] for file_id in ids}
+    for row in connection.execute(
         select(*FileResultRow.__table__.c)
         .where(FileResultRow.request_number == number, FileResultRow.file_id.in_(ids))
         .order_by(FileResultRow.entry_start)
-    ).all()
-    attempts = connection.execute(
+    ):
+        results[row.file_id].append(_to_result(row))
+    attempts: dict[int, list[TracedAttempt]] = {file_id: [] for file_id in ids}
+    for row in connection.execute(
         select(*AttemptRow.__table__.c)
         .where(AttemptRow.request_number == number, AttemptRow.file_id.in_(ids))
         .order_by(AttemptRow.entry_start, AttemptRow.attempt)
-    ).all()
-    return [_to_trace(file, results, attempts) for file in files]
-
-
-def _to_trace(
-    file: Row[tuple[object, ...]],
-    results: Sequence[Row[tuple[object, ...]]],
-    attempts: Sequence[Row[tuple[object, ...]]],
-) -> TracedFile:
-    return TracedFile(
-        id=file.id,
-        position=file.position,
-        paths=tuple(file.paths),
-        adler32=file.adler32,
-        size_bytes=file.size_bytes,
-        n_events=file.n_events,
-        results=tuple(_to_result(row) for row in results if row.file_id == file.id),
-        attempts=tuple(_to_attempt(row) for row in attempts if row.file_id == file.id),
-    )
+    ):
+        attempts[row.file_id].append(_to_attempt(row))
+    return [
+        TracedFile(
+            id=file.id,
+            position=file.position,
+            paths=tuple(file.paths),
+            adler32=file.adler32,
+            size_bytes=file.size_bytes,
+            n_events=file.n_events,
+            results=tuple(results[file.id]),
+            attempts=tuple(attempts[file.id]),
+        )
+        for file in files
+    ]
 
 
 def _to_attempt(row: Row[tuple[object, ...]]) -> TracedAttempt:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from starlette.types import Message
 
 from edge import CORRUPT, Edge, open_edge
-from servicex_server.api.events import encode
+from service_bench import eventually
+from servicex_server.api import events
+from servicex_server.api.events import EventStream, encode
+from servicex_server.api.server import end_streams
+from servicex_server.model.ids import RequestId
 from servicex_server.model.progress import LAST_ID, NoNews
+from servicex_server.service.follow import follow
 from sse import parse
 
 
@@ -117,3 +124,42 @@ async def test_too_many_streams_are_told_to_come_later(tmp_path: Path, blank_dat
 def test_silence_is_a_comment() -> None:
     assert encode(NoNews()).startswith(b":")
     assert encode(NoNews()).endswith(b"\n\n")
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off_and_gives_its_place_back(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_SEND_WITHIN_S", 0.01)
+    request_id = await edge.submit()
+    finished: list[Message] = []
+
+    async def receive() -> Message:
+        return await asyncio.Future()  # stays there
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            if not message.get("more_body"):
+                finished.append(message)
+            await asyncio.Future()  # takes nothing
+
+    stream = EventStream(edge.services.streams, "ann", follow(edge.services, RequestId(request_id)))
+    assert len(edge.services.streams) == 1
+    async with asyncio.timeout(10):
+        await stream({"type": "http"}, receive, send)
+    assert len(edge.services.streams) == 0
+    assert not finished  # so the connection is broken, and the reader knows that it has not heard all
+
+
+async def test_streams_end_whole_when_the_server_stops(edge: Edge) -> None:
+    request_id = await edge.submit()
+    reading = asyncio.create_task(edge.http().get(f"/servicex/transformation/{request_id}/events"))
+
+    async def is_open() -> int:
+        await asyncio.sleep(0)
+        return len(edge.services.streams)
+
+    await eventually(is_open)
+    end_streams(edge.app)
+    sent = parse((await reading).text)
+    assert "end" not in {each.name for each in sent}
+    assert len(edge.services.streams) == 0
