@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from servicex_server.cli.follow import Ledger, ShowLines, printable
+from servicex_server.cli.follow import Ledger, ShowLine, ShowLines, printable
 from servicex_server.cli.stream import ContactLost, Event, Refused, parse, read_events
 from servicex_server.errors import NotFound
 
@@ -193,3 +193,21 @@ def test_progress_in_a_log_comes_every_few_seconds(capsys: pytest.CaptureFixture
         show.event(Event("progress", counts))
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"{n} of 30 files delivered, about 2 min left" for n in (0, 10, 20)]
+
+
+def test_a_terminal_has_one_line_that_fits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    show = ShowLine()
+    counts: dict[str, object] = {"files": 30, "delivered": 7, "failed": 2, "files_per_s": 2.5, "eta_s": 9.2}
+    show.event(Event("state", {"state": "Running", **counts}))
+    show.event(Event("progress", counts))
+    show.trouble("the server\x07 went")
+    show.close()
+    out = capsys.readouterr().out
+    assert "\n" not in out
+    lines = out.split("\r\x1b[K")[1:]
+    assert lines[1] == "Running: 7 of 30 files delivered, 2 fai"
+    assert lines[2] == "connecting again: the server? went"
+    assert lines[3] == ""
