@@ -18,13 +18,14 @@ from seaweed_server import SeaweedServer
 from servicex_server.errors import NotFound, ResourceExhausted
 from servicex_server.store.backends.local import LocalStore
 from servicex_server.store.backends.memory import MemoryStore
+from servicex_server.store.measured import MeasuredStore
 from servicex_server.store.open import open_store
 from servicex_server.store.protocol import Store, StoredObject
 
 MEBI = 1024 * 1024
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", "measured", "s3"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -38,7 +39,8 @@ def store(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Store:
         return server.open_store(tmp_path / "scratch")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return MemoryStore(scratch)
+    store = MemoryStore(scratch)
+    return MeasuredStore(store) if kind == "measured" else store
 
 
 @pytest.fixture
@@ -49,8 +51,9 @@ def full_store(kind: str, tmp_path: Path) -> Iterator[Store]:
         return
     scratch = tmp_path / "scratch-of-full"
     scratch.mkdir()
-    if kind == "memory":
-        yield MemoryStore(scratch, max_bytes=1)
+    if kind in {"memory", "measured"}:
+        store = MemoryStore(scratch, max_bytes=1)
+        yield MeasuredStore(store) if kind == "measured" else store
         return
     # What Ceph says; SeaweedFS has no word for it.
     with refusing_s3(403, "QuotaExceeded") as server:

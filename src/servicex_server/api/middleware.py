@@ -39,8 +39,9 @@ class PlainPaths:
         plain["path"] = re.sub(r"/+", "/", scope["path"]).rstrip("/") or "/"
         if scope.get("raw_path") is not None:
             plain["raw_path"] = re.sub(rb"/+", b"/", scope["raw_path"]).rstrip(b"/") or b"/"
-        # The one GET that changes something is not done for somebody who only wants to look.
-        if scope["method"] != "HEAD" or plain["path"].endswith("/cancel"):
+        # The one GET that changes something is not done for somebody who only wants to look, and one that
+        # goes on for hours is not worth it.
+        if scope["method"] != "HEAD" or plain["path"].endswith(("/cancel", "/events")):
             await self._app(plain, receive, send)
             return
         plain["method"] = "GET"
@@ -107,7 +108,10 @@ class ResponseHeaders:
 
 
 class AnswerInTime:
-    """Answers 503 rather than nothing: the client gives up after 5 s, except on submits and `/results`."""
+    """Answers 503 rather than nothing: the client gives up after 5 s, except on submits and `/results`.
+
+    What is streamed for long has other callers.
+    """
 
     def __init__(self, app: ASGIApp, within_s: float) -> None:
         self._app = app
@@ -137,4 +141,4 @@ class AnswerInTime:
 def _is_patient(scope: Scope) -> bool:
     path: str = scope["path"]
     is_submit = scope["method"] == "POST" and path == "/servicex/transformation"
-    return is_submit or is_bucket_path(path) or path.endswith("/results")
+    return is_submit or is_bucket_path(path) or path.endswith(("/results", "/events", "/provenance"))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware import Middleware
+from starlette.responses import Response
 
 from servicex_server.api.config import ApiConfig
 from servicex_server.api.context import ApiContext
 from servicex_server.api.errors import ErrorBoundary, ErrorPage, install_handlers
+from servicex_server.api.events import stream_events
 from servicex_server.api.guard import Guard, HostRule
+from servicex_server.api.measure import Measured, NoteRoute
 from servicex_server.api.middleware import AnswerInTime, BodyLimit, PlainPaths, ResponseHeaders
-from servicex_server.api.routes import dataset, info, token, transformation
+from servicex_server.api.routes import dataset, history, info, token, transformation
 from servicex_server.api.s3 import build_root_route, build_router
 from servicex_server.api.schemas import Message
 from servicex_server.auth import Gate
@@ -23,7 +26,13 @@ from servicex_server.service.bucket import RequestBuckets
 from servicex_server.service.context import Services
 from servicex_server.service.principal import find_principal, list_principals
 
-ROUTERS: tuple[APIRouter, ...] = (token.router, info.router, transformation.router, dataset.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    token.router,
+    info.router,
+    transformation.router,
+    history.router,
+    dataset.router,
+)
 
 DESCRIPTION = """Filtered columns from LHC data sets. The routes are those of the official ServiceX server;
 every error is an object with a `message`. Results are read from the S3-compatible endpoint on the same port,
@@ -41,6 +50,7 @@ class InstallPages(Protocol):
         gate: Gate,
         app_version: str,
         base_url: Callable[[Request], str],
+        stream_events: Callable[[Request, Services, Principal, str, str | None], Awaitable[Response]],
     ) -> ErrorPage: ...
 
 
@@ -80,7 +90,12 @@ def build_app(services: Services, config: ApiConfig, *, install_pages: InstallPa
     error_page = None
     if install_pages is not None:
         error_page = install_pages(
-            app, services=services, gate=gate, app_version=config.app_version, base_url=context.base_url
+            app,
+            services=services,
+            gate=gate,
+            app_version=config.app_version,
+            base_url=context.base_url,
+            stream_events=stream_events,
         )
     app.include_router(
         build_router(buckets, services.store, region=config.region, public_host=config.public_host)
@@ -89,14 +104,22 @@ def build_app(services: Services, config: ApiConfig, *, install_pages: InstallPa
     return app
 
 
+def end_streams(app: FastAPI) -> None:
+    """Ends the event streams of an application that is about to stop, which would else be waited for."""
+    context: ApiContext = app.state.api
+    context.services.streams.close()
+
+
 def _middleware(config: ApiConfig) -> list[Middleware]:
     """What a request passes on its way in, in this order."""
     return [
+        Middleware(Measured),
         Middleware(ResponseHeaders),
         Middleware(Guard, rule=HostRule.from_names(config.allowed_hosts, config.public_host)),
         Middleware(PlainPaths),
         Middleware(BodyLimit, max_bytes=config.max_body_bytes),
         Middleware(AnswerInTime, within_s=config.answer_within_s),
+        Middleware(NoteRoute),
         Middleware(ErrorBoundary),
     ]
 

@@ -31,8 +31,11 @@ from servicex_server.service.background import run_background
 from servicex_server.service.context import Leadership, Services
 from servicex_server.service.hint import run_hints
 from servicex_server.service.leader import run_while_leader
+from servicex_server.service.stream import Streams
+from servicex_server.store.measured import MeasuredStore
 from servicex_server.store.open import open_store
 from servicex_server.telemetry import logs
+from servicex_server.telemetry.exposition import serve_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +125,7 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
                 return (error.message,)
             return ()
 
+        await stack.enter_async_context(serve_metrics(settings.metrics_host, settings.metrics_port))
         app = build_api(settings, data, services, ready=missing)
         server = HttpServer(app, on_ready=lambda: announce_lines(_describe(settings, listener)))
         async with asyncio.TaskGroup() as tasks:
@@ -135,6 +139,7 @@ async def _sweep(settings: Settings, data: DataDir) -> int:
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         deployment = await _open(settings, data, stack)
+        await stack.enter_async_context(serve_metrics(settings.metrics_host, settings.metrics_port))
         work = asyncio.ensure_future(deployment.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.cancel)
@@ -158,12 +163,13 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
     services = Services(
         db=await stack.enter_async_context(Database(database)),
         queue=queue,
-        store=open_store(**store_arguments(settings, data)),  # type: ignore[arg-type]  # plain values
+        store=MeasuredStore(open_store(**store_arguments(settings, data))),  # type: ignore[arg-type]  # plain
         policy=source_policy(settings, data),
         limits=to_limits(settings),
         codegens=generators.offered,
         withheld=generators.withheld,
         compressions=to_compressions(settings.compression),
+        streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
         hints=await stack.enter_async_context(AmqpHints(url, prefix=prefix)),
         leadership=Leadership(is_held=False),
     )

@@ -25,6 +25,7 @@ from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
 from servicex_server.queue.transports.embedded import EmbeddedQueue
 from servicex_server.telemetry import logs
+from servicex_server.telemetry.exposition import serve_metrics
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -121,6 +122,7 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
         from servicex_server.app.http import HttpServer  # noqa: PLC0415  see _open_services
 
         server = HttpServer(app, on_ready=lambda: _announce(settings, data, url, token))
+        await stack.enter_async_context(serve_metrics(settings.metrics_host, settings.metrics_port))
         await _run_beside(server, services, listener)
     return 0
 
@@ -135,6 +137,8 @@ def _workers(settings: Settings, data: DataDir) -> LocalWorkers:
         log_json=settings.log_format == "json",
         # Unfinished files are done again at the next start; nobody wants to wait long after Ctrl-C.
         drain_grace_s=3.0,
+        metrics_host=settings.metrics_host,
+        metrics_port=settings.worker_metrics_port,
     )
 
 
@@ -148,6 +152,8 @@ async def _open_services(
     from servicex_server.db import schema  # noqa: PLC0415
     from servicex_server.db.session import Database  # noqa: PLC0415
     from servicex_server.service.context import Services  # noqa: PLC0415
+    from servicex_server.service.stream import Streams  # noqa: PLC0415
+    from servicex_server.store.measured import MeasuredStore  # noqa: PLC0415
     from servicex_server.store.open import open_store  # noqa: PLC0415
 
     # A process is started and waited for, while the database is opened.
@@ -164,10 +170,11 @@ async def _open_services(
         codegens=generators.offered,
         withheld=generators.withheld,
         queue=queue,
-        store=open_store(**store_arguments(settings, data)),  # type: ignore[arg-type]  # plain values
+        store=MeasuredStore(open_store(**store_arguments(settings, data))),  # type: ignore[arg-type]  # plain values
         policy=source_policy(settings, data),
         limits=to_limits(settings),
         compressions=to_compressions(settings.compression),
+        streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from servicex_server.api.server import end_streams
+
 logger = logging.getLogger(__name__)
 
 
@@ -33,6 +35,7 @@ class HttpServer(uvicorn.Server):
                 timeout_keep_alive=30,
             )
         )
+        self._app = app
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -59,3 +62,4 @@ class HttpServer(uvicorn.Server):
         else:
             logger.info("server.stopping: unfinished requests resume at the next start")
         self.should_exit = True
+        end_streams(self._app)

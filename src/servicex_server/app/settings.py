@@ -157,6 +157,22 @@ class Settings(BaseSettings):
         10 * 2**30, ge=0, description="Largest remote file that is fetched whole for a python query."
     )
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body accepted.")
+    event_streams: int = Field(
+        1000, ge=1, le=100_000, description="Event streams open at once, of all users."
+    )
+    event_streams_per_user: int = Field(
+        32, ge=1, le=100_000, description="Event streams open at once, of one user."
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of `GET /metrics`, which asks for no token; 0 is off.",
+    )
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="The same for the worker process, which counts for itself."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address on which metrics are told.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level logged."
     )

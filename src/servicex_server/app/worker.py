@@ -36,6 +36,8 @@ def run(settings: Settings) -> int:
                 drain_grace_s=settings.drain_grace_s,
                 log_level=settings.log_level,
                 log_json=settings.log_format == "json",
+                metrics_host=settings.metrics_host,
+                metrics_port=settings.worker_metrics_port,
             )
         )
     )

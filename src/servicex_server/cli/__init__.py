@@ -13,6 +13,8 @@ from servicex_server.cli.check import check
 from servicex_server.cli.config import config_app
 from servicex_server.cli.database import db_app
 from servicex_server.cli.disk import disk, sweep
+from servicex_server.cli.follow import follow
+from servicex_server.cli.provenance import provenance
 from servicex_server.cli.roles import app as app_role
 from servicex_server.cli.roles import sweeper, worker
 from servicex_server.cli.token import token_app
@@ -48,6 +50,8 @@ app.command()(check)
 app.command()(transform)
 app.command()(disk)
 app.command()(sweep)
+app.command()(follow)
+app.command()(provenance)
 app.add_typer(token_app, name="token")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")

@@ -181,6 +181,7 @@ class RequestRow(Base):
     secret_key: Mapped[str] = mapped_column(String(64))
     # Object names of files whose plain name another file of the request has: position -> name.
     renamed: Mapped[dict[str, str]] = mapped_column(Document)
+    # The latest time given to a result, or to an end that a retry has undone; ids of events depend on it.
     last_result_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     min_seconds: Mapped[float | None] = mapped_column(Float)
     max_seconds: Mapped[float | None] = mapped_column(Float)

@@ -172,7 +172,7 @@ def list_results(
         query = query.where(FileResultRow.created_at >= since)
     if status is not None:
         query = query.where(FileResultRow.status == status.value)
-    return [_to_result(request_id, row, with_tally=with_tally) for row in connection.execute(query)]
+    return [to_result(request_id, row, with_tally=with_tally) for row in connection.execute(query)]
 
 
 def count_results(connection: Connection, number: int) -> Totals:
@@ -258,7 +258,8 @@ def _to_object(row: Row[str | None, int, str | None, datetime | None, str | None
     )
 
 
-def _to_result(request_id: RequestId, row: Row[tuple[object, ...]], *, with_tally: bool) -> FileResult:
+def to_result(request_id: RequestId, row: Row[tuple[object, ...]], *, with_tally: bool) -> FileResult:
+    """The outcome in a row of all columns, or of all but the tally."""
     return FileResult(
         number=row.number,
         request_id=request_id,

@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 from servicex_server.db.engine import build_engine, is_outage, parse_url, pause_before_retry, unavailable
 from servicex_server.errors import DatabaseUnavailable
+from servicex_server.telemetry.metrics import DB_WRITE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +122,11 @@ class Database:
             message = "the database is closed"
             raise DatabaseUnavailable(message)
         future: Future[T] = Future()
+        asked_s = time.perf_counter()
         self._changes.put(_Change(partial(_bind, change, args, kwargs), future))
-        return await asyncio.wrap_future(future)
+        value = await asyncio.wrap_future(future)
+        DB_WRITE_SECONDS.observe(time.perf_counter() - asked_s)
+        return value
 
     async def close(self) -> None:
         """Finishes the changes that were asked for, then lets go of the connections."""

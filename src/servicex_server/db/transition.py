@@ -17,6 +17,7 @@ from servicex_server.model.kinds import RequestState, ResultFormat
 from servicex_server.model.lifecycle import (
     ClearFinish,
     Effect,
+    EnterState,
     Event,
     ForgetFailures,
     Lifecycle,
@@ -26,6 +27,7 @@ from servicex_server.model.lifecycle import (
     step,
 )
 from servicex_server.model.markup import without_markup
+from servicex_server.model.progress import end_of
 from servicex_server.model.request import FileCounts
 
 # Building a statement costs more than running it, so these are built once.
@@ -44,6 +46,8 @@ _LOCK = (
         _COLUMNS.failed,
         _COLUMNS.is_fileset_complete,
         _COLUMNS.is_preflight_pending,
+        _COLUMNS.submit_time,
+        _COLUMNS.finish_time,
         _COLUMNS.last_result_at,
         _COLUMNS.min_seconds,
         _COLUMNS.max_seconds,
@@ -59,7 +63,11 @@ _STORE = update(RequestRow).where(_COLUMNS.number == bindparam("locked_number"))
 
 @dataclass(frozen=True, slots=True)
 class LockedRequest:
-    """A request as this transaction alone may change it."""
+    """A request as this transaction alone may change it.
+
+    Attributes:
+        last_time: the latest time given to a result, or else that of the submit.
+    """
 
     id: RequestId
     number: int
@@ -68,7 +76,8 @@ class LockedRequest:
     result_format: ResultFormat
     renamed: Mapping[str, str]
     life: Lifecycle
-    last_result_at: datetime | None
+    finish_time: datetime | None
+    last_time: datetime
     min_seconds: float | None
     max_seconds: float | None
     total_seconds: float
@@ -94,7 +103,8 @@ def lock_request(connection: Connection, request_id: RequestId) -> LockedRequest
             is_fileset_complete=row.is_fileset_complete,
             is_preflight_pending=row.is_preflight_pending,
         ),
-        last_result_at=row.last_result_at,
+        finish_time=row.finish_time,
+        last_time=row.last_result_at or row.submit_time,
         min_seconds=row.min_seconds,
         max_seconds=row.max_seconds,
         total_seconds=row.total_seconds,
@@ -134,6 +144,9 @@ def advance(
                 values["failure_info"] = without_markup(effect.reason)
             case ClearFinish():
                 values.update(finish_time=None, failure_info=None, active_since=now)
+                # Further results are later than the end that is no more, whatever the clock says now:
+                # whoever has followed the request so far goes on from there.
+                values["last_result_at"] = end_of(locked.finish_time, locked.last_time)
             case ForgetFailures():
                 results.delete_failures(connection, locked.number)
             case MarkDatasetStale():
@@ -142,6 +155,8 @@ def advance(
                 pass
     if values:
         connection.execute(_STORE, {"locked_number": locked.number, **values})
+    if life.state is not locked.life.state:
+        effects = (*effects, EnterState(event.cause, life.state))
     return effects
 
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from servicex_server.model.worker import HEAVY_MODULES, ExecutorSpec, WorkerSettings
+from servicex_server.telemetry.metrics import WORKER_PROCESS_RESTARTS
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class LocalWorkers:
         log_json: whether it writes JSON lines.
         command: starts a worker that reads `WorkerSettings` (msgpack) from its standard input.
         environment: additions to this process's environment.
+        metrics_host: where the worker tells its metrics.
+        metrics_port: the same; 0 for nowhere.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class LocalWorkers:
         log_json: bool = False,
         command: Sequence[str] = WORKER_COMMAND,
         environment: Mapping[str, str] | None = None,
+        metrics_host: str = "127.0.0.1",
+        metrics_port: int = 0,
     ) -> None:
         self._settings = WorkerSettings(
             queue_url=f"unix://{quote(str(socket_path.absolute()))}",
@@ -72,6 +77,8 @@ class LocalWorkers:
             parent_pid=os.getpid(),
             log_level=log_level,
             log_json=log_json,
+            metrics_host=metrics_host,
+            metrics_port=metrics_port,
         )
         self._command = command
         self._environment = {**os.environ, **(environment or {})}
@@ -107,6 +114,7 @@ class LocalWorkers:
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
             self.n_restarts += 1
+            WORKER_PROCESS_RESTARTS.inc()
 
     async def _run_one(self) -> int | None:
         """Exit code of a worker from start to end; None if it cannot be started."""

@@ -190,6 +190,13 @@ class MarkDatasetStale(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class EnterState(Effect):
+    """The stored request is in this state now; whoever stores it says so, for those who count."""
+
+    state: RequestState
+
+
+@dataclass(frozen=True, slots=True)
 class NotifyWaiters(Effect):
     """Wake those who wait for the request."""
 

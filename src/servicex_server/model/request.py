@@ -97,7 +97,12 @@ class TransformRequest:
 
         For such a query rows returned stand for them, since the wire has an integer there.
         """
-        return self.codegen != "python"
+        return knows_events_read(self.codegen)
+
+
+def knows_events_read(codegen: str) -> bool:
+    """Whether entries read are counted in queries of this language."""
+    return codegen != "python"
 
 
 @dataclass(frozen=True, slots=True)

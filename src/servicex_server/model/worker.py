@@ -38,6 +38,8 @@ class WorkerSettings:
         log_level: of the worker and its children, which write to stderr.
         log_json: whether they write JSON lines.
         queue_prefix: of the names of a broker's queues.
+        metrics_host: address on which the worker tells its metrics.
+        metrics_port: port for them; 0 for none.
     """
 
     queue_url: str = field(repr=False)
@@ -50,3 +52,5 @@ class WorkerSettings:
     log_level: str = "INFO"
     log_json: bool = False
     queue_prefix: str = "servicex"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0

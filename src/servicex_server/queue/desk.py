@@ -119,6 +119,16 @@ class LeaseDesk:
         """Slots of all connected workers that still take units."""
         return sum(session.slots for session in self._sessions if not session.is_draining)
 
+    @property
+    def n_waiting(self) -> int:
+        """Units that wait for a worker."""
+        return len(self._waiting)
+
+    @property
+    def n_leased(self) -> int:
+        """Units in the hands of workers."""
+        return sum(len(session.working) for session in self._sessions)
+
     # What the server says
 
     def publish(self, units: Sequence[Unit]) -> None:

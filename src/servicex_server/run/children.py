@@ -28,6 +28,7 @@ from servicex_server.run.nursery import (
     encode,
     from_nursery,
 )
+from servicex_server.telemetry.metrics import WORKER_CHILD_RESTARTS, WORKER_CHILDREN
 
 logger = logging.getLogger(__name__)
 
@@ -187,10 +188,13 @@ class Nursery:
                 self.ready.set_result(None)
             case Forked(number, pid):
                 self._children[number].pid.set_result(pid)
+                WORKER_CHILDREN.inc()
             case Exited(number, code):
                 self._children.pop(number).exit_code.set_result(code)
+                WORKER_CHILDREN.dec()
 
     def _lose(self) -> None:
+        WORKER_CHILDREN.set(0)  # they die with it
         asyncio.get_running_loop().remove_reader(self._control)
         futures: list[asyncio.Future[int] | asyncio.Future[None]] = [self.ready]
         for child in self._children.values():
@@ -229,6 +233,7 @@ class Children:
         if child.is_usable:
             return child
         self._nursery.discard(child)
+        WORKER_CHILD_RESTARTS.inc()
         return await self._nursery.fork()
 
     def give_back(self, child: Child) -> None:

@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
@@ -17,6 +19,8 @@ from servicex_server.run.children import NurseryLost, open_children
 from servicex_server.run.lifeline import die_with_parent
 from servicex_server.run.worker import run_worker
 from servicex_server.telemetry import logs
+from servicex_server.telemetry.exposition import serve_metrics
+from servicex_server.telemetry.metrics import WORKER_SLOTS
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +78,7 @@ async def _work(settings: WorkerSettings, is_serving: asyncio.Event, stop: async
     )
     # Connected only when children are ready: leases that nobody can begin would wait past their deadlines.
     async with (
+        _tell_metrics(settings),
         children_ready as children,
         open_work_source(settings.queue_url, slots=settings.slots, prefix=settings.queue_prefix) as source,
     ):
@@ -81,3 +86,18 @@ async def _work(settings: WorkerSettings, is_serving: asyncio.Event, stop: async
         logger.info("worker.ready: %d slots, process %d", settings.slots, os.getpid())
         await run_worker(source, children, stop=stop, drain_grace_s=settings.drain_grace_s)
     logger.info("worker.ended")
+
+
+@asynccontextmanager
+async def _tell_metrics(settings: WorkerSettings) -> AsyncIterator[None]:
+    """Metrics while the context lasts; work goes on without them if their port is taken."""
+    WORKER_SLOTS.set(settings.slots)
+    async with AsyncExitStack() as stack:
+        try:
+            serving = serve_metrics(
+                settings.metrics_host, settings.metrics_port, setting="worker_metrics_port"
+            )
+            await stack.enter_async_context(serving)
+        except ConfigurationError as error:
+            logger.error("worker.unmeasured: %s", error)  # noqa: TRY400  # no defect of ours
+        yield

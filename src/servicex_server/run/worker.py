@@ -17,6 +17,8 @@ from servicex_server.queue.frame import FrameError
 from servicex_server.queue.outcome import ended_early
 from servicex_server.queue.protocol import UnitDelivery, WorkSource
 from servicex_server.run.children import Child, Children, NurseryLost
+from servicex_server.run.measure import measure
+from servicex_server.telemetry.metrics import WORKER_BUSY_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +78,14 @@ class Attempt:
     async def carry_out(self, children: Children) -> Report | None:
         """The report, or None if the attempt was abandoned."""
         child = await children.take()
+        started_s = time.monotonic()
         try:
             if self.is_abandoned:
                 return None
             self.child = child
             return await self._ask(child)
         finally:
+            WORKER_BUSY_SECONDS.inc(time.monotonic() - started_s)
             # Before the report is confirmed: its slot is free, and the server knows that once it hears it.
             self.child = None
             children.give_back(child)
@@ -114,6 +118,7 @@ class Attempt:
 async def _work(attempt: Attempt, children: Children, attempts: set[Attempt]) -> None:
     try:
         report = await attempt.carry_out(children)
+        measure(report)
         if report is None:
             await attempt.delivery.release()
         else:

@@ -14,6 +14,7 @@ from servicex_server.queue.protocol import Hints, Queue
 from servicex_server.service.backlog import Backlog
 from servicex_server.service.limits import Limits
 from servicex_server.service.notify import Notifier
+from servicex_server.service.stream import Streams
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.protocol import Store
 
@@ -45,6 +46,7 @@ class Services:
         withheld: names of generators that this server knows but does not offer, and why.
         compressions: of results whose submitter asks for none; formats that are missing have their default.
         notifier: wakes those who wait for a request.
+        streams: those who follow requests, event by event.
         backlog: what this process still has to hand to the queue.
         hints: tells the other servers of a request that changed; None where there are no others.
         leadership: whether this process does the background work; always, where it is the only one.
@@ -60,6 +62,7 @@ class Services:
     withheld: Mapping[str, str] = field(default_factory=dict)
     compressions: Mapping[ResultFormat, Compression] = field(default_factory=dict)
     notifier: Notifier = field(default_factory=Notifier)
+    streams: Streams = field(default_factory=Streams)
     backlog: Backlog = field(default_factory=Backlog)
     hints: Hints | None = None
     leadership: Leadership = field(default_factory=Leadership)

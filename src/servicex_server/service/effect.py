@@ -12,12 +12,14 @@ from servicex_server.model.lifecycle import (
     DispatchFiles,
     DropWork,
     Effect,
+    EnterState,
     ForgetFailures,
     NotifyWaiters,
     SetFinishTime,
     StartPreflight,
 )
 from servicex_server.service.context import Services
+from servicex_server.telemetry.metrics import REQUEST_TRANSITIONS
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ async def act(services: Services, request_id: RequestId, effects: Iterable[Effec
         logger.debug("%s for request %s because of %s", type(effect).__name__, request_id, effect.cause)
         # What concerns the work alone is no news to those who do not lead.
         has_changed |= isinstance(effect, NotifyWaiters) or not is_leader
+        if isinstance(effect, EnterState):
+            REQUEST_TRANSITIONS.labels(effect.state.value).inc()
         if isinstance(effect, SetFinishTime):
             logger.info("request.ended: %s after %s", request_id, effect.cause)
         if is_leader:

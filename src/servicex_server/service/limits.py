@@ -37,6 +37,11 @@ class Limits:
         orphan_interval_s: pause between two searches of the store for objects of requests that are gone.
         submit_free_bytes: new requests are refused when less than this is free on the store's disk.
         retention: how long results are kept.
+        stream_page: outcomes that an event stream reads at a time.
+        stream_poll_s: how often an event stream looks without being told to.
+        stream_pause_s: shortest time between two looks of one that has caught up.
+        stream_quiet_s: after this long without news a stream says that it lives.
+        stream_life_s: longest life of a stream; its reader then comes again, and shows who he is.
     """
 
     selection_bytes: int = 2**20
@@ -64,3 +69,8 @@ class Limits:
     orphan_interval_s: float = 86400.0
     submit_free_bytes: int = 0
     retention: Retention = field(default_factory=Retention)
+    stream_page: int = 500
+    stream_poll_s: float = 1.0
+    stream_pause_s: float = 0.1
+    stream_quiet_s: float = 15.0
+    stream_life_s: float = 3600.0

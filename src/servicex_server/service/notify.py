@@ -16,18 +16,23 @@ class Notifier:
     """
 
     def __init__(self) -> None:
-        self._bells: dict[RequestId, set[asyncio.Event]] = {}
+        self._bells: dict[RequestId, dict[asyncio.Event, bool]] = {}  # bell -> whether for results, too
 
     @contextmanager
-    def watch(self, request_id: RequestId) -> Iterator[asyncio.Event]:
-        """A bell that rings for each change of the request's state from now on; clear it before each read."""
+    def watch(self, request_id: RequestId, *, with_results: bool = False) -> Iterator[asyncio.Event]:
+        """A bell that rings for each change of the request's state from now on; clear it before each read.
+
+        Args:
+            request_id: the request.
+            with_results: let it ring for each recorded batch of results, too.
+        """
         bell = asyncio.Event()
-        self._bells.setdefault(request_id, set()).add(bell)
+        self._bells.setdefault(request_id, {})[bell] = with_results
         try:
             yield bell
         finally:
             bells = self._bells[request_id]
-            bells.discard(bell)
+            del bells[bell]
             if not bells:
                 del self._bells[request_id]
 
@@ -35,6 +40,12 @@ class Notifier:
         """Call after a change of state is committed."""
         for bell in self._bells.get(request_id, ()):
             bell.set()
+
+    def ring_results(self, request_id: RequestId) -> None:
+        """Call after results are committed, whether or not they changed the state."""
+        for bell, with_results in self._bells.get(request_id, {}).items():
+            if with_results:
+                bell.set()
 
     @property
     def watched(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from servicex_server.db import result as results
 from servicex_server.db import unit as units
@@ -22,12 +22,12 @@ from servicex_server.model.lifecycle import (
     accepts_outcomes,
 )
 from servicex_server.model.naming import object_name
+from servicex_server.model.progress import TICK
 from servicex_server.model.tally import to_document
 from servicex_server.model.unit import Failure, FileDone, FileFailed, PreflightDone, Reason, Report
 from servicex_server.store.protocol import StoredObject
 
 _MESSAGE_CHARACTERS = 4_000
-_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,15 @@ class Recorded:
         effects: of the lifecycle, by request, in order.
         again: units for another attempt.
         discarded: store keys of objects that do not count.
+        results: outcomes that are new.
+        attempts: failed attempts that are new.
     """
 
     effects: list[tuple[RequestId, tuple[Effect, ...]]] = field(default_factory=list)
     again: list[Again] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
+    results: list[NewResult] = field(default_factory=list)
+    attempts: list[NewAttempt] = field(default_factory=list)
 
 
 def record(
@@ -112,6 +116,8 @@ def _record_request(
     recorded.effects.append((request_id, effects))
     recorded.again += ledger.again
     recorded.discarded += ledger.discarded
+    recorded.results += ledger.results
+    recorded.attempts += ledger.attempts
 
 
 def _record_preflight(
@@ -153,11 +159,12 @@ class _Ledger:
         self._files = units.find_files(transaction, locked.dataset_id, ids)
         self._ended = results.find_outcomes(transaction, locked.number, ids)
         self._known = results.find_attempts(transaction, locked.number, ids)
-        self._results: list[NewResult] = []
-        self._attempts: list[NewAttempt] = []
+        self.results: list[NewResult] = []
+        self.attempts: list[NewAttempt] = []
         # Two results of a request never share a time, and later rows have later times, even if the
-        # clock is set back: clients ask for what is later than the last they saw.
-        self._last = locked.last_result_at
+        # clock is set back: clients ask for what is later than the last they saw, and ids of events are
+        # made of these times.
+        self._last = locked.last_time
         self.again: list[Again] = []
         self.discarded: list[str] = []
 
@@ -173,13 +180,13 @@ class _Ledger:
                 pass
 
     def store(self, transaction: Transaction) -> tuple[Effect, ...]:
-        if self._attempts:
-            results.insert_attempts(transaction, self._attempts)
-        if not self._results:
+        if self.attempts:
+            results.insert_attempts(transaction, self.attempts)
+        if not self.results:
             return ()
-        results.insert_results(transaction, self._results)
-        good = [row for row in self._results if row.status is FileStatus.SUCCESS]
-        event = FilesEnded("outcomes of files", len(good), len(self._results) - len(good))
+        results.insert_results(transaction, self.results)
+        good = [row for row in self.results if row.status is FileStatus.SUCCESS]
+        event = FilesEnded("outcomes of files", len(good), len(self.results) - len(good))
         return advance(transaction, self._locked, event, self._now, self._totals(good))
 
     def _totals(self, good: Sequence[NewResult]) -> dict[str, object]:
@@ -207,7 +214,7 @@ class _Ledger:
         position, paths = file
         name = self._locked.renamed.get(str(position)) or object_name(paths[0], self._locked.result_format)
         self._ended[work] = report.store_key
-        self._results.append(
+        self.results.append(
             NewResult(
                 request_number=self._locked.number,
                 file_id=report.file_id,
@@ -239,7 +246,7 @@ class _Ledger:
         failure = report.failure
         message = _clean(failure.message)
         self._known.add(attempt)
-        self._attempts.append(
+        self.attempts.append(
             NewAttempt(
                 request_number=self._locked.number,
                 file_id=report.file_id,
@@ -255,7 +262,7 @@ class _Ledger:
             self.again.append(Again(self._locked.id, report.file_id, report.entry_start, report.attempt))
             return
         self._ended[work] = None
-        self._results.append(
+        self.results.append(
             NewResult(
                 request_number=self._locked.number,
                 file_id=report.file_id,
@@ -278,8 +285,7 @@ class _Ledger:
         )
 
     def _next_time(self) -> datetime:
-        earliest = self._now if self._last is None else self._last + _TICK
-        self._last = max(self._now, earliest)
+        self._last = max(self._now, self._last + TICK)
         return self._last
 
 

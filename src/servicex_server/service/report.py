@@ -15,6 +15,7 @@ from servicex_server.queue.protocol import ReportDelivery
 from servicex_server.service.backlog import Retry
 from servicex_server.service.context import Services
 from servicex_server.service.effect import act
+from servicex_server.service.measure import measure
 from servicex_server.service.record import Again, Observed, Recorded, record
 
 logger = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ async def _record(services: Services, reports: Sequence[Report], memory: _Memory
         return recorded
 
     recorded = await services.db.write(run)
+    measure(reports, recorded)
     await _follow_up(services, memory.add_to(recorded))
 
 
@@ -160,6 +162,7 @@ async def _follow_up(services: Services, recorded: Recorded) -> None:
     for again in recorded.again:
         services.backlog.add_retry(_to_retry(services, again))
     for request_id, effects in recorded.effects:
+        services.notifier.ring_results(request_id)
         try:
             await act(services, request_id, effects)
         except Exception:

@@ -27,7 +27,7 @@ from servicex_server.errors import (
 )
 from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import RequestState, ResultDestination
-from servicex_server.model.lifecycle import Effect, FilesKnown, Lifecycle, step
+from servicex_server.model.lifecycle import Effect, EnterState, FilesKnown, Lifecycle, step
 from servicex_server.model.naming import object_name, unique_object_names
 from servicex_server.model.request import Principal, Submission, TransformRequest
 from servicex_server.plan.parse import parse
@@ -248,7 +248,8 @@ def _store(
     life, effects = step(Lifecycle(), event)
     # Stored before or not: run again after a commit whose word was lost, the effects are the same.
     requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)
-    return effects
+    states = dict.fromkeys((RequestState.SUBMITTED, life.state))
+    return (*effects, *(EnterState(event.cause, state) for state in states))
 
 
 async def _await_preflight(services: Services, request_id: RequestId) -> None:

@@ -1,1 +1,1 @@
-"""How the server tells what it does: logs. May import `model` and `errors`."""
+"""How the server tells what it does: logs and metrics. May import `model` and `errors`."""

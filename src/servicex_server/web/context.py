@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.responses import Response
 
 from servicex_server.auth import Gate
 from servicex_server.errors import NotAuthenticated
@@ -24,6 +25,7 @@ class PageContext:
     gate: Gate
     app_version: str
     base_url: Callable[[Request], str]
+    stream_events: Callable[[Request, Services, Principal, str, str | None], Awaitable[Response]]
 
     async def visitor(self, request: Request) -> Principal:
         """Who looks at the page: by the browser's session, or by an Authorization header for `curl`.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from servicex_server.auth import Gate
+from servicex_server.model.request import Principal
 from servicex_server.service.context import Services
 from servicex_server.web import pages, session
 from servicex_server.web.context import PageContext
@@ -22,9 +23,16 @@ def install_pages(
     gate: Gate,
     app_version: str,
     base_url: Callable[[Request], str],
+    stream_events: Callable[[Request, Services, Principal, str, str | None], Awaitable[Response]],
 ) -> Callable[[Request, int, str], Response]:
     """Adds the pages' routes to `app`; answers with what shows an error to a browser."""
-    app.state.pages = PageContext(services=services, gate=gate, app_version=app_version, base_url=base_url)
+    app.state.pages = PageContext(
+        services=services,
+        gate=gate,
+        app_version=app_version,
+        base_url=base_url,
+        stream_events=stream_events,
+    )
     app.include_router(pages.router)
     app.include_router(session.router)
     return show_error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -12,8 +13,10 @@ from starlette.responses import Response
 
 from servicex_server.errors import InvalidRequest
 from servicex_server.model.kinds import FileStatus
+from servicex_server.model.progress import to_event_id
+from servicex_server.model.request import TransformRequest
 from servicex_server.service import read
-from servicex_server.web.context import Context, MaybeVisitor, Visitor
+from servicex_server.web.context import Context, MaybeVisitor, PageContext, Visitor
 from servicex_server.web.rendering import SECURITY_HEADERS, render
 
 router = APIRouter(include_in_schema=False)
@@ -22,6 +25,7 @@ PRIVATE = "/transformation-request/"
 PER_PAGE = 100
 _RECENT = 50
 _MAX_PAGE = 10**9
+_MARGIN = timedelta(minutes=1)
 _METHODS = ("get", "post", "put", "delete")
 
 
@@ -56,7 +60,21 @@ async def show_request(ref: str, context: Context, visitor: Visitor) -> Response
     """One request: its state, its query, its progress."""
     transform = await read.get_request(context.services, visitor, ref)
     statistics = await read.statistics(context.services, visitor, ref)
-    return render("request.html", request=transform, statistics=statistics)
+    return render(
+        "request.html",
+        request=transform,
+        statistics=statistics,
+        is_live=not transform.state.is_terminal,
+        events=_events(context, transform),
+    )
+
+
+@router.get(PRIVATE + "{ref}/events")
+async def follow_request(
+    ref: str, request: Request, context: Context, visitor: Visitor, after: str | None = None
+) -> Response:
+    """The events of the API, for a browser: its session opens the pages alone."""
+    return await context.stream_events(request, context.services, visitor, ref, after)
 
 
 @router.get(PRIVATE + "{ref}/results")
@@ -89,6 +107,8 @@ async def show_results(
         statuses=list(FileStatus),
         page=number,
         n_pages=max(1, -(-n_results // PER_PAGE)),
+        is_live=not transform.state.is_terminal,
+        events=_events(context, transform),
     )
 
 
@@ -102,9 +122,27 @@ async def show_routes(request: Request, context: Context) -> Response:
 @router.get("/style.css")
 async def get_style() -> Response:
     """The one style sheet."""
-    text = files("servicex_server.web").joinpath("static", "style.css").read_text(encoding="utf-8")
+    return _static("style.css", "text/css")
+
+
+@router.get("/live.js")
+async def get_script() -> Response:
+    """The one script: it shows on the page what the server's events tell."""
+    return _static("live.js", "text/javascript")
+
+
+def _static(name: str, media_type: str) -> Response:
+    text = files("servicex_server.web").joinpath("static", name).read_text(encoding="utf-8")
     headers = {**SECURITY_HEADERS, "Cache-Control": "max-age=3600"}
-    return Response(text, media_type="text/css", headers=headers)
+    return Response(text, media_type=media_type, headers=headers)
+
+
+def _events(context: PageContext, transform: TransformRequest) -> str | None:
+    """Where the page hears what changes after now (clocks may differ a little); None if nothing will."""
+    if transform.state.is_terminal:
+        return None
+    after = to_event_id(context.services.clock() - _MARGIN)
+    return f"{PRIVATE}{transform.id}/events?after={after}"
 
 
 def _status(text: str) -> FileStatus | None:

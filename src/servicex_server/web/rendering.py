@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import HTMLResponse
 
+_POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+_LIVE_POLICY = f"{_POLICY}; script-src 'self'; connect-src 'self'"
+
 SECURITY_HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     # Not `no-referrer`: browsers would then send `Origin: null` with our own form.
@@ -55,7 +56,17 @@ def build_environment() -> Environment:
 ENVIRONMENT = build_environment()
 
 
-def render(template: str, /, status: int = 200, **values: object) -> HTMLResponse:
-    """The page made of `template` (a file name in `templates/`)."""
+def render(template: str, /, status: int = 200, *, is_live: bool = False, **values: object) -> HTMLResponse:
+    """The page made of `template` (a file name in `templates/`).
+
+    Args:
+        template: the file.
+        status: HTTP status.
+        is_live: the page may run the server's own script, which hears events.
+        values: names that the template uses.
+    """
     text = ENVIRONMENT.get_template(template).render(**values)
-    return HTMLResponse(text, status, headers=dict(SECURITY_HEADERS))
+    headers = dict(SECURITY_HEADERS)
+    if is_live:
+        headers["Content-Security-Policy"] = _LIVE_POLICY
+    return HTMLResponse(text, status, headers=headers)

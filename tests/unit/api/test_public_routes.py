@@ -453,6 +453,8 @@ async def test_openapi_describes_every_public_route(edge: Edge) -> None:
         "GET /servicex/transformation/{ref}/status",
         "GET /servicex/transformation/{ref}/errors",
         "GET /servicex/transformation/{ref}/deployment-status",
+        "GET /servicex/transformation/{ref}/events",
+        "GET /servicex/transformation/{ref}/provenance",
         "GET /servicex/datasets",
         "GET /servicex/datasets/{number}",
         "DELETE /servicex/datasets/{number}",

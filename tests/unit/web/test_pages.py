@@ -31,7 +31,7 @@ class Tags(HTMLParser):
 
 
 def check_page(answer: httpx.Response, status: int = 200) -> str:
-    """The text of a page that loads nothing from elsewhere and runs nothing."""
+    """The text of a page that loads nothing from elsewhere and runs nothing but the server's own script."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = answer.headers["Content-Security-Policy"]
@@ -41,7 +41,9 @@ def check_page(answer: httpx.Response, status: int = 200) -> str:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["X-Frame-Options"] == "DENY"
     tags = Tags(answer.text).seen
-    assert not {"script", "iframe", "img", "style", "object"} & {tag for tag, _ in tags}
+    assert not {"iframe", "img", "style", "object"} & {tag for tag, _ in tags}
+    assert answer.text.count("<script") == answer.text.count('<script src="/live.js" defer></script>')
+    assert ("script-src" in policy) == ("script-src 'self'" in policy) == ("<script" in answer.text)
     for _, attributes in tags:
         assert not any(name.startswith("on") or name == "style" for name in attributes)
         for name in ("href", "src", "action"):
@@ -359,3 +361,34 @@ async def test_style_sheet_is_a_style_sheet(edge: Edge) -> None:
     assert answer.headers["Content-Type"].startswith("text/css")
     assert "url(" not in answer.text
     assert "@import" not in answer.text
+
+
+async def test_page_of_a_running_request_hears_events_by_its_session_alone(edge: Edge) -> None:
+    request_id = await edge.submit()
+    http = await signed_in(edge)
+    url = f"/transformation-request/{request_id}"
+    page = check_page(await http.get(url))
+    (events,) = re.findall(r'data-events="([^"]+)"', page)
+    assert events.startswith(f"{url}/events?after=")
+    assert "<script" in check_page(await http.get(f"{url}/results"))
+    await edge.finish(request_id)
+    heard = await http.get(events)
+    assert heard.headers["Content-Type"].startswith("text/event-stream")
+    assert "event: end" in heard.text
+    assert (await http.get(f"/servicex/transformation/{request_id}/events")).status_code == 401
+    assert (await edge.http(None).get(events)).status_code == 401
+    assert (await (await signed_in(edge, "bob")).get(events)).status_code == 403
+
+
+async def test_page_of_an_ended_request_runs_no_script(edge: Edge) -> None:
+    request_id = await edge.submit()
+    await edge.finish(request_id)
+    http = await signed_in(edge)
+    for path in (f"/transformation-request/{request_id}", f"/transformation-request/{request_id}/results"):
+        assert "<script" not in check_page(await http.get(path))
+
+
+async def test_the_script_comes_from_this_server(edge: Edge) -> None:
+    answer = await edge.http(None).get("/live.js")
+    assert answer.headers["Content-Type"].startswith("text/javascript")
+    assert "EventSource" in answer.text

@@ -19,6 +19,7 @@ from servicex_server.queue.frame import FrameError, decode, read_frame
 from servicex_server.queue.outbox import ReportInHand
 from servicex_server.queue.transports.embedded import message
 from servicex_server.queue.transports.embedded.address import identity, is_ours, listen
+from servicex_server.telemetry.metrics import watch_queue
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,14 @@ class EmbeddedQueue:
         server = await asyncio.start_unix_server(self._serve, sock=listener)
         self._exits.push_async_callback(self._hang_up)
         self._exits.callback(server.close)
+        self._exits.enter_context(
+            watch_queue(
+                waiting=lambda: self._desk.n_waiting,
+                leased=lambda: self._desk.n_leased,
+                slots=lambda: self._desk.n_slots,
+                reports=lambda: len(self._desk.outbox),
+            )
+        )
         watch = asyncio.create_task(self._watch())
         self._exits.callback(watch.cancel)
         return self
