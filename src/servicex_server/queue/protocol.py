@@ -89,8 +89,9 @@ class WorkSource(Protocol):
     def units(self) -> AsyncIterator[UnitDelivery]:
         """Units as they are leased, never more at once than announced slots.
 
-        A transport may give preflights beyond that, so that they do not wait for long transforms. Ends when
-        the server goes, or after `drain`.
+        A transport may give preflights beyond that, so that they do not wait for long transforms.
+
+        Ends when the server goes, or after `drain`.
         """
         ...
 

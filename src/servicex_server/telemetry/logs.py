@@ -14,6 +14,9 @@ import structlog
 NOISY = ("httpx", "httpcore", "botocore", "aiosqlite", "alembic", "asyncio", "fsspec", "uvicorn")
 """Libraries whose chatter below WARNING is of no use to an operator."""
 
+_LOUD = ("aio_pika", "aiormq")
+"""They write a traceback for each attempt at a broker that is away; our own line says it once."""
+
 
 def configure(level: str, *, as_json: bool) -> None:
     """Sends log records to stderr, as one JSON object per line or as readable lines.
@@ -48,3 +51,5 @@ def configure(level: str, *, as_json: bool) -> None:
     root.setLevel(level)
     for name in NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in _LOUD:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

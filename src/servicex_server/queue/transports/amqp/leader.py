@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
@@ -45,12 +45,14 @@ from servicex_server.queue.transports.amqp.message import (
 )
 from servicex_server.queue.transports.amqp.topology import Topology
 from servicex_server.queue.waiting import WaitingUnits
+from servicex_server.telemetry.metrics import watch_queue
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 64
 _MAX_ORDERS = 10_000
 _OPENING_S = 60.0
+_LAST_WORDS_S = 3.0
 
 
 class AmqpQueue:
@@ -98,6 +100,7 @@ class AmqpQueue:
         self._wake_orders = asyncio.Event()
         self._acks = Acks()
         self._is_settled = False
+        self._exits = ExitStack()
         self._link = Link(BrokerAddress.parse(url), self._serve, what="leader")
 
     async def __aenter__(self) -> Self:
@@ -107,15 +110,25 @@ class AmqpQueue:
             ConfigurationError: the broker refuses the user, or has such queues with other properties.
         """
         await self._link.open()
+        self._exits.enter_context(
+            watch_queue(
+                waiting=lambda: len(self._waiting),
+                leased=lambda: len(self._flight),
+                slots=lambda: self._flight.n_slots,
+                reports=lambda: len(self._outbox),
+            )
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._exits.close()
         self._outbox.close()
         if self._link.down_s == 0.0:
             with suppress(*LOST):
-                await patiently(self._acks.flush())
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._acks.flush()
         await self._link.close()
 
     @property
@@ -158,6 +171,7 @@ class AmqpQueue:
             orders = await self._topology.declare_fanout(out, self._topology.orders)
             for name in (self._topology.units, self._topology.preflights):
                 await queues[name].purge()
+            self._flight.interrupted()
             self._acks = acks = await self._listen(connection, alarm)
         up()
         self._order(RollCall())
