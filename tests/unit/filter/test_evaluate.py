@@ -125,12 +125,12 @@ def test_no_rows_have_the_type_of_some(query: str) -> None:
 
 
 def test_padding_gives_options_whatever_lists_a_cut_leaves() -> None:
-    output = bound_raw(expressions=["pad_none(mu, 0, clip=False)"], cut="num(mu) > 0")
+    output = bound_raw(expressions=["pad_none(el, 0, clip=False)"], cut="met > 1")
 
     (padded,) = ak.unzip(run(output))
 
     assert str(padded.type) == "2 * var * ?float64"
-    assert output.schema == {"pad_none(mu, 0, clip=False)": from_awkward(padded.type.content)}
+    assert output.schema == {"pad_none(el, 0, clip=False)": from_awkward(padded.type.content)}
 
 
 def test_an_extreme_of_no_rows_is_one_missing_row() -> None:
