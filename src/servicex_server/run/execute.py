@@ -14,7 +14,6 @@ from pathlib import Path
 
 from servicex_server.errors import (
     AttemptLost,
-    AttemptTimedOut,
     FormatError,
     InvalidRequest,
     QueryError,
@@ -71,7 +70,6 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (SourceMissing, Reason.MISSING),
     (SourceUnavailable, Reason.UNAVAILABLE),
     (AttemptLost, Reason.LOST),
-    (AttemptTimedOut, Reason.TIMED_OUT),
     (ResourceExhausted, Reason.RESOURCES),
     (MemoryError, Reason.RESOURCES),
 )
