@@ -28,7 +28,6 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     │   │   └── SourceMissing       there is no such file: none will
     │   ├── SourceCorrupt           the bytes are not what the format promises
     │   ├── AttemptLost             the process that worked on the file died
-    │   ├── AttemptTimedOut         the file took longer than its deadline
     │   └── ResourceExhausted       a bound on memory, time or output was hit
     ├── FilesFailed                 some of the files of a call could not be transformed
     └── ConfigurationError          the operator's settings do not work; names the setting
@@ -162,10 +161,6 @@ class SourceCorrupt(TransformError):
 
 class AttemptLost(TransformError):
     """The process that worked on the file died."""
-
-
-class AttemptTimedOut(TransformError):
-    """The file took longer than its deadline."""
 
 
 class ResourceExhausted(TransformError):

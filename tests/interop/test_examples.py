@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import pyarrow as pa
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from local_server import local_server
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 
 
 def run_example(command: list[str], output: Path) -> str:
@@ -46,3 +52,39 @@ def test_the_notebook_is_valid_and_runs(samples: Path, tmp_path: Path) -> None:
         ["-c", f"import sys; sys.path.insert(0, '.'); exec(open({str(script)!r}).read())"], tmp_path
     )
     assert "toy Drell-Yan" in said
+
+
+def documented_script(page: str) -> str:
+    """The first piece of Python on a page of the documentation."""
+    found = re.search(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def run_documented(page: str, folder: Path) -> str:
+    script = folder / "documented.py"
+    script.write_text(documented_script(page))
+    return subprocess.run(
+        [sys.executable, str(script)], cwd=folder, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+def test_the_documented_script_fetches_arrow_results(samples: Path, tmp_path: Path) -> None:
+    shutil.copy(samples / "nano_dimuon.root", tmp_path / "nano_1.root")
+
+    with local_server(tmp_path / "servicex-data", local_roots=[tmp_path]):
+        assert run_documented("rest.md", tmp_path) == ""
+
+    assert pa.ipc.open_file(tmp_path / "nano_1.arrow").read_all().num_rows == 18
+
+
+def test_the_documented_script_makes_a_text_for_the_command_line(samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "query.txt").write_text(run_documented("func_adl.md", tmp_path))
+
+    command = ["transform", str(samples / "nano_dimuon.root"), "--codegen", "uproot"]
+    command += ["--selection", f"@{tmp_path / 'query.txt'}", "--output", str(tmp_path / "muons.parquet")]
+    said = subprocess.run(
+        [sys.executable, "-m", "servicex_server", *command], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert "40 rows in" in said

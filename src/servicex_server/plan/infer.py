@@ -306,7 +306,8 @@ def mask(source: Type, predicate: Type) -> Type:
             return mask(source, predicate.content)
         case List(content=content):
             if not isinstance(strip_option(source), List):
-                fail(f"the condition has lists where there are none, but {describe(source)}")
+                message = f"the condition has lists where there are none, but {describe(source)}"
+                fail(f"{message}; it must be reduced to one answer for each, such as whether any holds")
             return _mask_lists(source, content)
         case _:
             fail(f"the condition is one value, {describe(predicate)}, for the whole file")

@@ -150,6 +150,8 @@ def _places(files: Sequence[str | Path], kind: ResultFormat, output: Path) -> li
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         message = f"cannot write to {str(output)!r}: {error.strerror}"
+        if len(names) > 1 and output.is_file():
+            message = f"{str(output)!r} is a file; the results of several files need a folder"
         raise InvalidRequest(message) from error
     taken: set[str] = set()
     places = []

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from servicex_server.errors import (
     AttemptLost,
-    AttemptTimedOut,
     FormatError,
     InvalidRequest,
     QueryError,
@@ -73,7 +72,6 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (SourceUnavailable, Reason.UNAVAILABLE),
     (StoreUnavailable, Reason.UNAVAILABLE),
     (AttemptLost, Reason.LOST),
-    (AttemptTimedOut, Reason.TIMED_OUT),
     (ResourceExhausted, Reason.RESOURCES),
     (MemoryError, Reason.RESOURCES),
 )

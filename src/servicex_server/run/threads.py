@@ -26,8 +26,9 @@ def map_in_threads(work: Callable[[T], R], items: Sequence[T], n_threads: int) -
 
 @functools.lru_cache(maxsize=1)
 def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
-    """
+    """So many threads of that process.
+
     Args:
         process: its id; a forked child has none of its parent's threads.
     """
-    return ThreadPoolExecutor(n_threads, thread_name_prefix=f"chunk-{process}")
+    return ThreadPoolExecutor(n_threads, thread_name_prefix=f"work-{process}")

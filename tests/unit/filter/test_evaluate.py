@@ -124,6 +124,15 @@ def test_no_rows_have_the_type_of_some(query: str) -> None:
     assert str(run(output, 0).type.content) == str(some.type.content)
 
 
+def test_padding_gives_options_whatever_lists_a_cut_leaves() -> None:
+    output = bound_raw(expressions=["pad_none(el, 0, clip=False)"], cut="met > 1")
+
+    (padded,) = ak.unzip(run(output))
+
+    assert str(padded.type) == "2 * var * ?float64"
+    assert output.schema == {"pad_none(el, 0, clip=False)": from_awkward(padded.type.content)}
+
+
 def test_an_extreme_of_no_rows_is_one_missing_row() -> None:
     assert run(bound(".Select(lambda e: e.met).Max()"), 0).to_list() == []
     assert (

@@ -180,7 +180,7 @@ def test_a_file_without_trees() -> None:
         (".Select(lambda e: e.MET_pt.Count())", "needs a collection"),
         (".Select(lambda e: e.MET_pt.First())", "First (at character"),
         (".Where(lambda e: e.MET_pt)", "not true or false"),
-        (".Where(lambda e: e.Muon_pt > 1).Select(lambda e: e.MET_pt)", "the condition has lists"),
+        (".Where(lambda e: e.Muon_pt > 1).Select(lambda e: e.MET_pt)", "reduced to one answer"),
         (".Select(lambda e: e.odd + 1)", "TRef, which cannot be computed with"),
         (".Select(lambda e: ~e.MET_pt)", "'~' (at character"),
         (".Select(lambda e: e.Muon_pt[0])", "ElementAt()"),

@@ -172,6 +172,14 @@ def test_malformed_constructs_are_syntax_errors(body: str) -> None:
         parse("uproot", f"(Select (call EventDataset) (lambda (list e) {body}))")
 
 
+@pytest.mark.parametrize(
+    "text", ["EventDataset('f', 't').Select(lambda e: e.x)", "events.Select(lambda e: e.x)", "lambda e: e"]
+)
+def test_python_is_told_from_the_text_that_clients_make_of_it(text: str) -> None:
+    with pytest.raises(QuerySyntaxError, match=r"at character .*; a func_adl query is sent as qastle text"):
+        parse("uproot", text)
+
+
 @pytest.mark.parametrize("text", ["1", "'x'", "(list 1 2)", "(+ 1 2)", "(dict (list 'a') (list 1))"])
 def test_a_query_must_read_something(text: str) -> None:
     with pytest.raises(UnsupportedQuery, match="EventDataset"):

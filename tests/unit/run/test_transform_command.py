@@ -125,6 +125,16 @@ def test_what_is_wrong_is_told(files: list[Path], tmp_path: Path, change: dict[s
     assert not (tmp_path / "out").exists()
 
 
+def test_several_results_do_not_fit_into_a_file(files: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.write_text("mine")
+
+    with pytest.raises(InvalidRequest, match="the results of several files need a folder"):
+        servicex_server.transform(files, codegen="uproot-raw", selection=SELECTION, output=output)
+
+    assert output.read_text() == "mine"
+
+
 def test_one_bad_file_does_not_keep_the_others_from_their_results(files: list[Path], tmp_path: Path) -> None:
     with uproot.recreate(files[0]) as file:
         file.mktree("Events", {"y": "f8"})

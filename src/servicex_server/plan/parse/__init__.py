@@ -58,7 +58,7 @@ def parse(codegen: str, selection: str, *, tree_name: str | None = None) -> Plan
     if codegen not in CODEGENS:
         raise _unknown_codegen(codegen)
     if codegen == "uproot":
-        return Plan(codegen, (lower_query(sexpr.read(selection), tree_name),))
+        return Plan(codegen, (lower_query(_read_qastle(selection), tree_name),))
     if not selection.strip():
         message = "the query is empty"
         raise QuerySyntaxError(message, position=0)
@@ -67,6 +67,17 @@ def parse(codegen: str, selection: str, *, tree_name: str | None = None) -> Plan
     if codegen == "python":
         return Plan(codegen, (read_script(selection),))
     return Plan(codegen, read_queries(selection, tree_name))
+
+
+def _read_qastle(selection: str) -> sexpr.Node:
+    try:
+        return sexpr.read(selection)
+    except QuerySyntaxError as error:
+        if not selection.strip() or selection.lstrip().startswith("("):
+            raise
+        # Most likely the Python from which the client makes the text.
+        message = f"{error.message}; a func_adl query is sent as qastle text, which begins with '('"
+        raise QuerySyntaxError(message, position=error.position) from error
 
 
 def _unknown_codegen(codegen: str) -> UnknownCodegen:

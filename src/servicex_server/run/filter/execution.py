@@ -218,6 +218,13 @@ def _choose(node: Call, arguments: list[Value]) -> Value:
     return ak.concatenate(parts, axis=axis + 1)
 
 
+def _pad_none(node: Call, arguments: list[Value]) -> Value:
+    # Packed, because awkward gives no options for lists that a mask has picked and that are all long enough:
+    # then the type of the result would depend on the data.
+    (source,) = arguments
+    return ak.pad_none(ak.to_packed(source), **dict(node.options))
+
+
 def _from_regular(node: Call, arguments: list[Value]) -> Value:
     del node
     return ak.from_regular(arguments[0], axis=None)
@@ -241,7 +248,7 @@ _CALLS: Mapping[str, Callable[[Call, list[Value]], Value]] = {
         for name in (
             "sum", "prod", "any", "all", "count", "count_nonzero", "nansum", "nanprod", "min", "max",
             "nanmin", "nanmax", "argmin", "argmax", "nanargmin", "nanargmax", "softmax", "flatten", "num",
-            "sort", "argsort", "mask", "is_none", "drop_none", "pad_none", "fill_none", "firsts",
+            "sort", "argsort", "mask", "is_none", "drop_none", "fill_none", "firsts",
             "singletons", "combinations", "argcombinations", "isclose", "almost_equal",
         )
     },
@@ -249,6 +256,7 @@ _CALLS: Mapping[str, Callable[[Call, list[Value]], Value]] = {
     **{name: _of_collection(name) for name in ("concatenate", "cartesian", "argcartesian")},
     **{name: _one_of(name) for name in ("broadcast_arrays", "broadcast_fields")},
     "choose": _choose,
+    "pad_none": _pad_none,
     "from_regular": _from_regular,
     "with_name": vector.with_name,
     "without_names": vector.without_names,

@@ -32,7 +32,11 @@ class _Loose:
 
 
 class EncodedFile:
-    """Row groups one after the other; small chunks are gathered into one."""
+    """Row groups one after the other; small chunks are gathered into one.
+
+    Args:
+        n_threads: to encode what was gathered of small chunks, when nobody else is at work.
+    """
 
     def __init__(
         self,
@@ -44,10 +48,6 @@ class EncodedFile:
         created_by: str,
         n_threads: int = 1,
     ) -> None:
-        """
-        Args:
-            n_threads: to encode what was gathered of small chunks, when nobody else is at work.
-        """
         self._schema = schema
         self._options = options
         self._details = details
