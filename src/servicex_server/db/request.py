@@ -251,7 +251,7 @@ def list_deleted(connection: Connection) -> list[tuple[RequestId, int]]:
     rows = connection.execute(
         select(RequestRow.id, RequestRow.number)
         .where(RequestRow.deleted_at.is_not(None))
-        .order_by(RequestRow.number)
+        .order_by(RequestRow.deleted_at)  # by which there is an index
     )
     return [(RequestId(row.id), row.number) for row in rows]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service_bench import QUICK, USER, Bench, eventually, failed, new_bench, succeed
+from service_bench import QUICK, USER, Behaviour, Bench, eventually, failed, new_bench, succeed
 from servicex_server.db import request as requests
 from servicex_server.db.session import Database
 from servicex_server.errors import Busy
@@ -50,9 +50,15 @@ class Deployment:
         self.queue: MemoryQueue | None = None
         self.seen: list[Unit] = []
         self.attempts: dict[str, int] = {}
-        self.behave = succeed
+        self.behave: Behaviour = succeed
 
-    def server(self, hints: Hints | None = None, **limits: float) -> Services:
+    def server(
+        self,
+        hints: Hints | None = None,
+        *,
+        waiter_poll_s: float = LIMITS.waiter_poll_s,
+        catch_up_interval_s: float = LIMITS.catch_up_interval_s,
+    ) -> Services:
         """What one more process has: its own backlog, bells and term."""
         return replace(
             self.bench.services,
@@ -61,7 +67,7 @@ class Deployment:
             notifier=Notifier(),
             leadership=Leadership(is_held=False),
             hints=hints or self.exchange.join(),
-            limits=replace(LIMITS, **limits),
+            limits=replace(LIMITS, waiter_poll_s=waiter_poll_s, catch_up_interval_s=catch_up_interval_s),
         )
 
     @asynccontextmanager
