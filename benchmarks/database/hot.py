@@ -60,7 +60,7 @@ def queries(n_results: int) -> dict[str, Query]:
         ),
         "first page of results": page(),
         "last page of results": page(offset=n_large - PAGE),
-        "last page of failures": page(offset=n_large // 50 - PAGE, status=FileStatus.FAILURE),
+        "last page of failures": page(offset=max(0, n_large // 50 - PAGE), status=FileStatus.FAILURE),
         "new results": page(since=recent),
         "first objects of a bucket": lambda t: results.list_objects(
             t, LARGE, prefix="", after=None, limit=1000

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     Connection,
     Row,
@@ -20,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-from servicex_server.db.dialect import insert_bulk
+from servicex_server.db.dialect import insert_bulk, is_one_of
 from servicex_server.db.orm import AttemptRow, FileResultRow, RequestRow
 from servicex_server.model.bucket import BucketObject
 from servicex_server.model.ids import FileId, RequestId
@@ -115,7 +114,7 @@ def find_outcomes(
     """Those of the files that have an outcome, with the key of the counted object."""
     rows = connection.execute(
         select(FileResultRow.file_id, FileResultRow.entry_start, FileResultRow.store_key).where(
-            FileResultRow.request_number == number, FileResultRow.file_id.in_(file_ids)
+            FileResultRow.request_number == number, is_one_of(connection, FileResultRow.file_id, file_ids)
         )
     )
     return {(FileId(row.file_id), row.entry_start): row.store_key for row in rows}
@@ -127,7 +126,7 @@ def find_attempts(
     """(file, first entry, attempt) of every failed attempt at the files."""
     rows = connection.execute(
         select(AttemptRow.file_id, AttemptRow.entry_start, AttemptRow.attempt).where(
-            AttemptRow.request_number == number, AttemptRow.file_id.in_(file_ids)
+            AttemptRow.request_number == number, is_one_of(connection, AttemptRow.file_id, file_ids)
         )
     )
     return {(FileId(row.file_id), row.entry_start, row.attempt) for row in rows}
@@ -192,7 +191,7 @@ def list_results(
         wanted.append(FileResultRow.created_at >= since)
     if status is not None:
         # In words, not as a parameter: else the index of failures is not considered.
-        wanted.append(literal_column(f"file_result.status = '{status.value}'", Boolean))
+        wanted.append(FileResultRow.status == literal_column(f"'{status.value}'"))
     if offset:
         # Skipped in the index alone. No two results of a request share a time, so it tells the first.
         times = select(FileResultRow.created_at).where(*wanted).order_by(FileResultRow.created_at)

@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from sqlalchemy import Connection, bindparam, func, select
 
+from servicex_server.db.dialect import is_one_of
 from servicex_server.db.orm import AttemptRow, DatasetFileRow, FileResultRow, RequestRow
 from servicex_server.model.compression import Compression, parse_compression
 from servicex_server.model.ids import DatasetId, FileId, RequestId
@@ -32,7 +33,7 @@ _ENDED = select(FileResultRow.file_id).where(
 )
 _SOME_FILES = select(
     DatasetFileRow.id, DatasetFileRow.dataset_id, DatasetFileRow.position, DatasetFileRow.paths
-).where(DatasetFileRow.id.in_(bindparam("file_ids", expanding=True)))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def find_files(
 ) -> dict[FileId, tuple[int, tuple[str, ...]]]:
     """Position and replicas of those of the files that belong to the data set."""
     # By id alone: SQLite would go through the whole data set to test the ids.
-    rows = connection.execute(_SOME_FILES, {"file_ids": list(file_ids)})
+    rows = connection.execute(_SOME_FILES.where(is_one_of(connection, DatasetFileRow.id, file_ids)))
     return {FileId(row.id): (row.position, tuple(row.paths)) for row in rows if row.dataset_id == dataset_id}
 
 
@@ -163,7 +164,7 @@ def _last_attempts(connection: Connection, number: int, file_ids: Collection[int
         return {}
     rows = connection.execute(
         select(AttemptRow.file_id, func.max(AttemptRow.attempt).label("last"))
-        .where(AttemptRow.request_number == number, AttemptRow.file_id.in_(file_ids))
+        .where(AttemptRow.request_number == number, is_one_of(connection, AttemptRow.file_id, file_ids))
         .group_by(AttemptRow.file_id)
     )
     return {row.file_id: row.last for row in rows}
