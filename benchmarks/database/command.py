@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.database.fill import fill
 from benchmarks.database.hot import changes, queries
+from benchmarks.database.submits import N_CALLERS, Rate, measure_submits
 from postgres_server import running_postgres
 from servicex_server.db import schema
 from servicex_server.db.engine import build_engine
@@ -32,11 +33,23 @@ def main() -> None:
         for dialect in options.dialects
         for n_results in options.results
     }
+    rates = {dialect: _measure_submits(dialect) for dialect in options.dialects}
     load = os.getloadavg()[0]
     print(f"{platform.node() or 'here'}: {os.cpu_count()} cores, load {load:.1f}; best of several, ms")
     print(f"{'':34}" + "".join(f"{name:>22}" for name in columns))
     for name in next(iter(columns.values())):
         print(f"{name:34}" + "".join(f"{1e3 * column[name]:22.2f}" for column in columns.values()))
+    for dialect, rate in rates.items():
+        print(
+            f"{N_CALLERS} callers submit to {dialect}: {rate.per_s:.0f} per s, p50 {rate.p50_ms:.1f} ms, "
+            f"p99 {rate.p99_ms:.1f} ms, {rate.cpu_ms:.2f} ms CPU of the server each"
+        )
+
+
+def _measure_submits(dialect: str) -> Rate:
+    with _database(dialect) as url:
+        schema.upgrade(url)
+        return measure_submits(url)
 
 
 def measure(dialect: str, n_results: int) -> dict[str, float]:

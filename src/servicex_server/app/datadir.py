@@ -49,8 +49,8 @@ class DataDir:
     def client_config(self) -> Path:
         return self.path / "servicex.yaml"
 
-    def create(self) -> None:
-        """Makes the folder if it is missing, and the database its owner's alone.
+    def create(self, *, with_database: bool = True) -> None:
+        """Makes the folder if it is missing, and the database in it its owner's alone.
 
         Raises:
             ConfigurationError: it cannot be made or written to.
@@ -63,7 +63,8 @@ class DataDir:
         if not os.access(self.path, os.W_OK | os.X_OK):
             message = f"cannot write to the data folder {self.path}; choose another with --data-dir"
             raise ConfigurationError(message)
-        self.protect_database()
+        if with_database:
+            self.protect_database()
 
     def protect_database(self) -> None:
         """Gives the database mode 0600, also where the folder was there before and others may look into it.
