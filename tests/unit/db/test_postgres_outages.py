@@ -175,7 +175,7 @@ def test_no_message_shows_the_password(server: PostgresServer) -> None:
     url = server.create()
     wrong = re.sub(r":[^:@]+@", ":hunter2@", url)
     absent = url.replace(str(server.port), "1")
-    unknown = f"{url}?passwrod=hunter2"
+    unknown = f"{url}?no_such_option=hunter2"
     for address in (wrong, absent, unknown):
         for act in (schema.read_version, schema.upgrade, schema.check):
             with pytest.raises(
