@@ -54,6 +54,10 @@ bench-engine: samples peers ## the engine beside its peers, docs/performance.md;
 bench-service: env samples ## time to ready, latency, submits per second, memory; writes .cache/bench/service.json
 	$(BIN)/python benchmarks/service.py
 
+.PHONY: bench-database
+bench-database: env debian ## hot queries with a thousand and a million results, and submits, on SQLite and PostgreSQL
+	$(BIN)/python -m benchmarks.database $(BENCH_ARGS)
+
 .PHONY: lock
 lock: ## pin the newest dependencies that pyproject.toml allows, with hashes
 	scripts/lock.sh

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Install the Debian packages that some tests use: an XRootD server, and bubblewrap for the sandbox of python queries.
+# Install the Debian packages that some tests use: an XRootD server, PostgreSQL, and bubblewrap for the sandbox of
+# python queries.
 # Only where root and apt exist.
 set -euo pipefail
 
 packages=()
 command -v xrootd >/dev/null || packages+=(xrootd-server xrootd-server-plugins)
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || packages+=(postgresql)
 command -v bwrap >/dev/null || packages+=(bubblewrap)
 if [ ${#packages[@]} = 0 ]; then
     exit 0

@@ -13,12 +13,12 @@ from importlib.metadata import version
 
 import httpx
 
+from servicex_server.app import database
 from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.generators import look_for_generators
-from servicex_server.app.ports import database_url
 from servicex_server.app.settings import LOOPBACK, Settings
 from servicex_server.app.tokens import find_holder
-from servicex_server.db import schema
+from servicex_server.db.engine import show_url
 from servicex_server.errors import ConfigurationError, DatabaseUnavailable
 from servicex_server.run.sandbox.available import describe
 from servicex_server.run.sandbox.limits import show_bytes
@@ -83,15 +83,16 @@ def _folder(settings: Settings) -> Finding:
 
 
 def _database(settings: Settings) -> Finding:
-    data = DataDir(settings.data_dir)
-    shown = "database_url" if settings.database_url is not None else str(data.database)
-    if settings.database_url is None and not data.database.exists():
-        return Finding("database", Grade.NOTE, f"{shown}, made at first start")
+    file = DataDir(settings.data_dir).database
+    is_external = database.is_external(settings)
+    if not is_external and not file.exists():
+        return Finding("database", Grade.NOTE, f"{file}, made at first start")
     try:
-        schema.check(database_url(settings, data))
+        database.check(settings)
+        where = show_url(database.database_url(settings)) if is_external else file
     except ConfigurationError as error:
         return Finding("database", Grade.FAIL, error.message)
-    return Finding("database", Grade.OK, f"{shown}, schema up to date")
+    return Finding("database", Grade.OK, f"{where}, schema up to date")
 
 
 def _roots(settings: Settings) -> Iterator[Finding]:
@@ -169,8 +170,8 @@ def _client_file(settings: Settings) -> Finding:
     if token is None:
         return Finding(subject, Grade.NOTE, f"{path} carries no token: it serves an open server only")
     try:
-        schema.check(data.database_url)
-        holder = find_holder(data, token)
+        database.check(settings)
+        holder = find_holder(settings, token)
     except (ConfigurationError, DatabaseUnavailable) as error:
         return Finding(subject, Grade.WARNING, f"{path}: its token cannot be looked up: {error.message}")
     if holder is None:

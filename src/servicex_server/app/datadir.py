@@ -49,14 +49,15 @@ class DataDir:
     def client_config(self) -> Path:
         return self.path / "servicex.yaml"
 
-    def create(self) -> None:
-        """Makes the folder if it is missing, and the database its owner's alone.
+    def create(self, *, with_database: bool = True) -> None:
+        """Makes the folder if it is missing, and the database in it its owner's alone.
 
         Raises:
             ConfigurationError: it cannot be made or written to.
         """
         self.create_folder()
-        self.protect_database()
+        if with_database:
+            self.protect_database()
 
     def create_folder(self) -> None:
         """Makes the folder if it is missing.

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
-import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
+from servicex_server.app import database
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.embedded import announce_lines, build_api, listen, own_url
 from servicex_server.app.generators import look_for_generators
@@ -23,7 +22,6 @@ from servicex_server.app.http import HttpServer
 from servicex_server.app.leading import LeadersQueue
 from servicex_server.app.ports import require_deployment, source_policy, store_arguments, to_limits
 from servicex_server.app.settings import Settings, to_compressions
-from servicex_server.db import schema
 from servicex_server.db.session import Database, Transaction
 from servicex_server.errors import ConfigurationError, DatabaseUnavailable
 from servicex_server.queue.transports.open import require_broker_url
@@ -60,11 +58,13 @@ class _Deployment:
         if hints is None:
             message = "a server that may lead needs hints"
             raise RuntimeError(message)
-        holder = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:8]}"
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_hints(self.services, hints), name="hints")
             tasks.create_task(
-                run_while_leader(replace(self.services, db=self.lease_db), holder, self._lead), name="leader"
+                run_while_leader(
+                    replace(self.services, db=self.lease_db), database.holder_name(), self._lead
+                ),
+                name="leader",
             )
 
     async def _lead(self) -> None:
@@ -154,14 +154,12 @@ async def _sweep(settings: Settings, data: DataDir) -> int:
 async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _Deployment:
     from servicex_server.queue.transports.amqp import AmqpHints  # noqa: PLC0415  an optional package
 
-    require_deployment(settings, "database_url")
-    database = "" if settings.database_url is None else settings.database_url.get_secret_value()
-    await asyncio.to_thread(schema.check, database)
+    address = await asyncio.to_thread(database.prepare, settings)
     url, prefix = _broker(settings)
     generators = await asyncio.to_thread(look_for_generators, settings)
     queue = LeadersQueue()
     services = Services(
-        db=await stack.enter_async_context(Database(database)),
+        db=await stack.enter_async_context(Database(address)),
         queue=queue,
         store=MeasuredStore(open_store(**store_arguments(settings, data))),  # type: ignore[arg-type]  # plain
         policy=source_policy(settings, data),
@@ -173,7 +171,7 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
         hints=await stack.enter_async_context(AmqpHints(url, prefix=prefix)),
         leadership=Leadership(is_held=False),
     )
-    lease_db = await stack.enter_async_context(Database(database, readers=1, writers=1))
+    lease_db = await stack.enter_async_context(Database(address, readers=1, writers=1))
     return _Deployment(settings, services, lease_db, queue)
 
 

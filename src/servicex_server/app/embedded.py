@@ -7,14 +7,15 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.ports import (
-    database_url,
     executor,
     source_policy,
     store_arguments,
@@ -48,7 +49,7 @@ def run(settings: Settings) -> int:
     logs.configure(settings.log_level, as_json=settings.log_format == "json")
     _check_roots(settings)
     data = DataDir(settings.data_dir)
-    data.create()
+    data.create(with_database=settings.database_url is None)
     with data.locked(), listen(settings) as listener:
         try:
             return asyncio.run(_serve(settings, data, listener))
@@ -69,23 +70,6 @@ def _check_roots(settings: Settings) -> None:
                 "read from; name others with --local-root, or another --data-dir"
             )
             raise ConfigurationError(message)
-
-
-def upgrade_database(settings: Settings) -> str:
-    """Brings the schema up to date; returns its revision."""
-    from servicex_server.db import schema  # noqa: PLC0415  see _open_services
-
-    data = DataDir(settings.data_dir)
-    if settings.database_url is None:
-        data.create()
-    return schema.upgrade(database_url(settings, data))
-
-
-def check_database(settings: Settings) -> None:
-    """Raises ConfigurationError, naming the command to run, unless the schema is up to date."""
-    from servicex_server.db import schema  # noqa: PLC0415  see _open_services
-
-    schema.check(database_url(settings, DataDir(settings.data_dir)))
 
 
 @contextmanager
@@ -123,7 +107,7 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
 
         server = HttpServer(app, on_ready=lambda: _announce(settings, data, url, token))
         await stack.enter_async_context(serve_metrics(settings.metrics_host, settings.metrics_port))
-        await _run_beside(server, services, listener)
+        await _run_beside(server, _background(settings, services), listener)
     return 0
 
 
@@ -147,10 +131,11 @@ async def _open_services(
 ) -> tuple[Services, str | None]:
     """The services over this folder, and the owner's token if access is controlled."""
     # Imported here, after the workers were started: their start-up and ours run side by side.
+    from servicex_server.app import database  # noqa: PLC0415
     from servicex_server.app.generators import look_for_generators  # noqa: PLC0415
     from servicex_server.app.tokens import ensure_owner_token  # noqa: PLC0415
-    from servicex_server.db import schema  # noqa: PLC0415
     from servicex_server.db.session import Database  # noqa: PLC0415
+    from servicex_server.queue.transports.memory_hints import HintExchange  # noqa: PLC0415
     from servicex_server.service.context import Services  # noqa: PLC0415
     from servicex_server.service.stream import Streams  # noqa: PLC0415
     from servicex_server.store.measured import MeasuredStore  # noqa: PLC0415
@@ -158,12 +143,7 @@ async def _open_services(
 
     # A process is started and waited for, while the database is opened.
     looking = asyncio.create_task(asyncio.to_thread(look_for_generators, settings))
-    url = database_url(settings, data)
-    if settings.database_url is None:
-        schema.upgrade(url)
-    else:
-        schema.check(url)  # it may be shared: whoever administers it decides when
-    db = await stack.enter_async_context(Database(url))
+    db = await stack.enter_async_context(Database(database.prepare(settings)))
     generators = await looking
     services = Services(
         db=db,
@@ -175,6 +155,8 @@ async def _open_services(
         limits=to_limits(settings),
         compressions=to_compressions(settings.compression),
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
+        # Another process may change requests, and nobody tells: waiters and dispatcher look for themselves.
+        hints=HintExchange().join() if database.is_external(settings) else None,
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token
@@ -218,12 +200,25 @@ def own_url(settings: Settings, listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
 
 
-async def _run_beside(server: HttpServer, services: Services, listener: socket.socket) -> None:
-    """Serves HTTP with the background tasks beside it; any of them ending stops all, lest requests hang."""
-    from servicex_server.service.background import run_background  # noqa: PLC0415  see _open_services
+async def _background(settings: Settings, services: Services) -> None:
+    """The background tasks; on a database that others may use, too, those of them that lead."""
+    from servicex_server.app import database  # noqa: PLC0415  see _open_services
+    from servicex_server.db.session import Database  # noqa: PLC0415
+    from servicex_server.service.background import run_background  # noqa: PLC0415
+    from servicex_server.service.leader import run_while_leader  # noqa: PLC0415
 
+    if not database.is_external(settings):
+        await run_background(services)
+        return
+    async with Database(database.database_url(settings), readers=1, writers=1) as db:
+        campaign = replace(services, db=db)
+        await run_while_leader(campaign, database.holder_name(), partial(run_background, services))
+
+
+async def _run_beside(server: HttpServer, work: Coroutine[None, None, None], listener: socket.socket) -> None:
+    """Serves HTTP with the background tasks beside it; any of them ending stops all, lest requests hang."""
     async with asyncio.TaskGroup() as tasks:
-        background = tasks.create_task(run_background(services))
+        background = tasks.create_task(work)
         await server.serve(sockets=[listener])
         background.cancel()
 

@@ -19,12 +19,6 @@ from servicex_server.telemetry.machine import usable_cores
 _DAY_S = 86400.0
 
 
-def database_url(settings: Settings, data: DataDir) -> str:
-    """The database that is named, or the one in the data folder."""
-    named = settings.database_url
-    return data.database_url if named is None else named.get_secret_value()
-
-
 def store_arguments(settings: Settings, data: DataDir) -> dict[str, object]:
     """Arguments of `store.open.open_store`, fit to be sent to another process. They may hold secrets."""
     if settings.store_url is None:

@@ -34,7 +34,9 @@ SECRETS_DIR = "SERVICEX_SECRETS_DIR"
 class Settings(BaseSettings):
     """Settings of one server. Environment variables carry the prefix `SERVICEX_`."""
 
-    model_config = SettingsConfigDict(env_prefix="SERVICEX_", extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SERVICEX_", extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on. Others than loopback open the server.")
     port: int = Field(5000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
@@ -43,7 +45,11 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         None,
-        description="Database, `postgresql://user:password@host/name`; default SQLite in the data folder.",
+        description="Database of a deployment, `postgresql://user:password@host:5432/name` (special "
+        "characters of the password as %XX); default SQLite in the data folder.",
+    )
+    database_url_file: Path | None = Field(
+        None, description="File with the `database_url`, unless that is given itself."
     )
     queue_url: SecretStr | None = Field(
         None, description="RabbitMQ, `amqp[s]://user:password@host/vhost`, between apps and workers."
@@ -225,6 +231,21 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value.rstrip("/") if value is not None else None
 
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _check_database_url(value.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _read_secrets(self) -> Self:
+        if self.database_url is None and self.database_url_file is not None:
+            url = _read_secret("database_url_file", self.database_url_file)
+            _check_database_url(url)
+            self.database_url = SecretStr(url)
+        return self
+
     @model_validator(mode="after")
     def _absolute_data_dir(self) -> Self:
         self.data_dir = self.data_dir.expanduser().absolute()
@@ -248,6 +269,26 @@ class Settings(BaseSettings):
             file_secret_settings,
             InitSettingsSource(settings_cls, init_kwargs=file),
         )
+
+
+def _read_secret(name: str, path: Path) -> str:
+    try:
+        text = path.expanduser().read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        message = f"{name} cannot be read: {path}: {why}"
+        raise ValueError(message) from error
+    if not text:
+        message = f"{name} names {path}, which is empty"
+        raise ValueError(message)
+    return text
+
+
+def _check_database_url(url: str) -> None:
+    if not url.startswith(("postgresql", "postgres:", "sqlite")):
+        # Not quoted: what stands there may be a password.
+        message = "the database URL must start with postgresql:// or sqlite:///"
+        raise ValueError(message)
 
 
 def to_compressions(texts: Mapping[str, str]) -> dict[ResultFormat, Compression]:
@@ -299,7 +340,7 @@ def _secrets_dir() -> str | None:
 
 def _explain(name: str, kind: str, problem: str) -> str:
     if kind != "extra_forbidden":
-        return f"{name}: {problem}"
+        return f"{name}: {problem}" if name else problem
     nearest = difflib.get_close_matches(name, Settings.model_fields, n=3)
     return f"there is no {name!r}" + (f", do you mean {' or '.join(nearest)}?" if nearest else "")
 
@@ -310,9 +351,12 @@ def _read(config: Path | None) -> dict[str, object]:
     try:
         content = yaml.safe_load(config.read_text())
     except (OSError, yaml.YAMLError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        # YAML's own words quote the line, which may hold a password.
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark is not None else ""
+        why = error.strerror if isinstance(error, OSError) else f"{where}{getattr(error, 'problem', error)}"
         message = f"cannot read the configuration file {config}: {why}"
-        raise ConfigurationError(message) from error
+        raise ConfigurationError(message) from None
     if content is None:
         return {}
     if not isinstance(content, dict):

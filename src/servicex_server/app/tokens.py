@@ -7,11 +7,11 @@ import getpass
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from servicex_server.app import database
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.settings import Settings
-from servicex_server.db import schema
 from servicex_server.db.session import Database
-from servicex_server.errors import ConfigurationError, NotFound
+from servicex_server.errors import NotFound
 from servicex_server.service import principal
 
 T = TypeVar("T")
@@ -57,11 +57,11 @@ def names(settings: Settings) -> list[str]:
     return [user.name for user in with_database(settings, principal.list_principals)]
 
 
-def find_holder(data: DataDir, token: str) -> str | None:
+def find_holder(settings: Settings, token: str) -> str | None:
     """Name of the user whose token this is, in a database that exists and is up to date; changes nothing."""
 
     async def find() -> str | None:
-        async with Database(data.database_url) as db:
+        async with Database(database.database_url(settings)) as db:
             holder = await principal.find_principal(db, token)
             return None if holder is None else holder.name
 
@@ -100,27 +100,15 @@ def owner_name() -> str:
 
 
 def with_database(settings: Settings, task: Callable[[Database], Awaitable[T]]) -> T:
-    """What the task returns, with the database of a folder on which a server has run, or still runs.
+    """What the task returns, with the database of a deployment, or of a folder on which a server has run.
 
     Raises:
-        ConfigurationError: none has.
+        ConfigurationError: none has; or its schema is not up to date.
     """
-    data = DataDir(settings.data_dir)
-    if settings.database_url is not None:
-        return _perform(settings.database_url.get_secret_value(), task)
-    if not data.database.exists():
-        message = f"no server has run on the data folder {data.path} yet; name another with --data-dir"
-        raise ConfigurationError(message)
-    data.protect_database()
-    schema.upgrade(data.database_url)
-    return _perform(data.database_url, task)
-
-
-def _perform(url: str, task: Callable[[Database], Awaitable[T]]) -> T:
-    schema.check(url)
+    database.require_used(settings)
 
     async def perform() -> T:
-        async with Database(url) as db:
+        async with Database(database.database_url(settings)) as db:
             return await task(db)
 
     return asyncio.run(perform())

@@ -205,8 +205,17 @@ def is_outage(error: BaseException) -> TypeGuard[DBAPIError]:
 
 
 def unavailable(error: DBAPIError) -> DatabaseUnavailable:
-    """Names the cause without the statement, whose parameters may hold secrets."""
-    words = " ".join(str(error.orig).split())
-    outage = DatabaseUnavailable(f"the database does not answer: {words}; try again later")
+    """Names the cause without the statement, whose parameters may hold secrets, and without addresses.
+
+    Users read it; what a failed connection has to say is in the cause.
+    """
+    is_refusal = isinstance(error.orig, sqlite3.Error) or getattr(error.orig, "sqlstate", None) is not None
+    message = f"the database does not answer: {in_one_line(error)}; try again later" if is_refusal else None
+    outage = DatabaseUnavailable(message)
     outage.__cause__ = error.orig
     return outage
+
+
+def in_one_line(error: DBAPIError) -> str:
+    """What the database or its driver said."""
+    return " ".join(str(error.orig).split())

@@ -201,6 +201,7 @@ class FileResultRow(Base):
         Index(
             "ix_file_result_failures",
             "request_number",
+            "status",  # always the same, but without it SQLite takes the index above
             "created_at",
             sqlite_where=text("status = 'failure'"),
             postgresql_where=text("status = 'failure'"),

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, union_all, update
 
 from servicex_server.db.dataset import delete_unused
-from servicex_server.db.dialect import insert_once
+from servicex_server.db.dialect import insert_once, is_one_of
 from servicex_server.db.orm import RequestRow
 from servicex_server.model.bucket import BucketKey
 from servicex_server.model.ids import DatasetId, RequestId
@@ -237,7 +237,7 @@ def find_number(connection: Connection, request_id: RequestId) -> int | None:
 
 def find_known(connection: Connection, request_ids: Collection[str]) -> set[str]:
     """Those of the ids that belong to a request, deleted or not."""
-    rows = connection.execute(select(RequestRow.id).where(RequestRow.id.in_(request_ids)))
+    rows = connection.execute(select(RequestRow.id).where(is_one_of(connection, RequestRow.id, request_ids)))
     return set(rows.scalars())
 
 
@@ -251,7 +251,7 @@ def list_deleted(connection: Connection) -> list[tuple[RequestId, int]]:
     rows = connection.execute(
         select(RequestRow.id, RequestRow.number)
         .where(RequestRow.deleted_at.is_not(None))
-        .order_by(RequestRow.number)
+        .order_by(RequestRow.deleted_at)  # by which there is an index
     )
     return [(RequestId(row.id), row.number) for row in rows]
 

@@ -6,9 +6,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    text,
+)
 
-from servicex_server.db.dialect import insert_bulk
+from servicex_server.db.dialect import insert_bulk, is_one_of
 from servicex_server.db.orm import AttemptRow, FileResultRow, RequestRow
 from servicex_server.model.bucket import BucketObject
 from servicex_server.model.ids import FileId, RequestId
@@ -28,6 +39,19 @@ _COUNT = select(
     .select_from(FileResultRow)
     .where(FileResultRow.request_number == bindparam("number"), text("status = 'failure'"))
     .scalar_subquery(),
+)
+
+_IS_VISIBLE = and_(RequestRow.id == bindparam("id"), RequestRow.deleted_at.is_(None))
+_NUMBER = select(RequestRow.number).where(_IS_VISIBLE)
+_OBJECTS = select(
+    FileResultRow.object_name,
+    FileResultRow.size_bytes,
+    FileResultRow.etag,
+    FileResultRow.modified,
+    FileResultRow.store_key,
+)
+_OBJECT = _OBJECTS.join(RequestRow, RequestRow.number == FileResultRow.request_number).where(
+    _IS_VISIBLE, FileResultRow.object_name == bindparam("key")
 )
 
 _LAST_CHARACTER = "\U0010ffff"
@@ -90,7 +114,7 @@ def find_outcomes(
     """Those of the files that have an outcome, with the key of the counted object."""
     rows = connection.execute(
         select(FileResultRow.file_id, FileResultRow.entry_start, FileResultRow.store_key).where(
-            FileResultRow.request_number == number, FileResultRow.file_id.in_(file_ids)
+            FileResultRow.request_number == number, is_one_of(connection, FileResultRow.file_id, file_ids)
         )
     )
     return {(FileId(row.file_id), row.entry_start): row.store_key for row in rows}
@@ -102,7 +126,7 @@ def find_attempts(
     """(file, first entry, attempt) of every failed attempt at the files."""
     rows = connection.execute(
         select(AttemptRow.file_id, AttemptRow.entry_start, AttemptRow.attempt).where(
-            AttemptRow.request_number == number, AttemptRow.file_id.in_(file_ids)
+            AttemptRow.request_number == number, is_one_of(connection, AttemptRow.file_id, file_ids)
         )
     )
     return {(FileId(row.file_id), row.entry_start, row.attempt) for row in rows}
@@ -143,8 +167,9 @@ def delete_failures(connection: Connection, number: int) -> None:
 def delete_some(connection: Connection, number: int, limit: int) -> int:
     """Removes at most `limit` outcomes and attempts each; returns how many went."""
     gone = 0
-    for table in (FileResultRow, AttemptRow):
-        some = select(table.number).where(table.request_number == number).limit(limit)
+    # In the order of an index, because nothing else keeps PostgreSQL from reading the whole table.
+    for table, order in ((FileResultRow, FileResultRow.created_at), (AttemptRow, AttemptRow.file_id)):
+        some = select(table.number).where(table.request_number == number).order_by(order).limit(limit)
         gone += connection.execute(delete(table).where(table.number.in_(some))).rowcount
     return gone
 
@@ -161,17 +186,18 @@ def list_results(
     with_tally: bool = False,
 ) -> list[FileResult]:
     """Outcomes in the order they were recorded, from `since` on."""
-    query = (
-        select(*(column for column in FileResultRow.__table__.c if with_tally or column.key != "tally"))
-        .where(FileResultRow.request_number == number)
-        .order_by(FileResultRow.created_at)
-        .limit(limit)
-        .offset(offset)
-    )
+    wanted: list[ColumnElement[bool]] = [FileResultRow.request_number == number]
     if since is not None:
-        query = query.where(FileResultRow.created_at >= since)
+        wanted.append(FileResultRow.created_at >= since)
     if status is not None:
-        query = query.where(FileResultRow.status == status.value)
+        # In words, not as a parameter: else the index of failures is not considered.
+        wanted.append(FileResultRow.status == literal_column(f"'{status.value}'"))
+    if offset:
+        # Skipped in the index alone. No two results of a request share a time, so it tells the first.
+        times = select(FileResultRow.created_at).where(*wanted).order_by(FileResultRow.created_at)
+        wanted.append(FileResultRow.created_at >= times.offset(offset).limit(1).scalar_subquery())
+    columns = (column for column in FileResultRow.__table__.c if with_tally or column.key != "tally")
+    query = select(*columns).where(*wanted).order_by(FileResultRow.created_at).limit(limit)
     return [to_result(request_id, row, with_tally=with_tally) for row in connection.execute(query)]
 
 
@@ -209,7 +235,7 @@ def count_outcomes(connection: Connection, number: int) -> tuple[int, int]:
 
 def find_object(connection: Connection, request_id: RequestId, key: str) -> BucketObject | None:
     """The delivered object of that name."""
-    row = connection.execute(_objects(request_id).where(FileResultRow.object_name == key)).one_or_none()
+    row = connection.execute(_OBJECT, {"id": request_id, "key": key}).one_or_none()
     return None if row is None else _to_object(row)
 
 
@@ -217,35 +243,23 @@ def list_objects(
     connection: Connection, request_id: RequestId, *, prefix: str, after: str | None, limit: int
 ) -> list[BucketObject]:
     """Delivered objects by the bytes of their names."""
-    query = _objects(request_id).order_by(FileResultRow.object_name).limit(limit)
+    number = connection.execute(_NUMBER, {"id": request_id}).scalar_one_or_none()
+    if number is None:
+        return []
+    query = (
+        _OBJECTS.where(FileResultRow.request_number == number)
+        .order_by(FileResultRow.object_name)
+        .limit(limit)
+    )
     if prefix:
         # A range instead of LIKE, which folds case in SQLite.
-        query = query.where(
-            FileResultRow.object_name >= prefix, FileResultRow.object_name <= prefix + _LAST_CHARACTER
-        )
-    if after is not None:
+        query = query.where(FileResultRow.object_name <= prefix + _LAST_CHARACTER)
+    # One lower bound: of two, SQLite would search by the first and test each row for the second.
+    if after is not None and after.encode() >= prefix.encode():
         query = query.where(FileResultRow.object_name > after)
+    else:
+        query = query.where(FileResultRow.object_name >= prefix)
     return [_to_object(row) for row in connection.execute(query) if row.object_name.startswith(prefix)]
-
-
-def _objects(
-    request_id: RequestId,
-) -> Select[str | None, int, str | None, datetime | None, str | None]:
-    return (
-        select(
-            FileResultRow.object_name,
-            FileResultRow.size_bytes,
-            FileResultRow.etag,
-            FileResultRow.modified,
-            FileResultRow.store_key,
-        )
-        .join(RequestRow, RequestRow.number == FileResultRow.request_number)
-        .where(
-            RequestRow.id == request_id,
-            RequestRow.deleted_at.is_(None),
-            FileResultRow.object_name.is_not(None),
-        )
-    )
 
 
 def _to_object(row: Row[str | None, int, str | None, datetime | None, str | None]) -> BucketObject:

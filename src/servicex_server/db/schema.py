@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from servicex_server.db.engine import build_engine, parse_url, show_url
+from servicex_server.db.engine import build_engine, in_one_line, parse_url, show_url
 from servicex_server.errors import ConfigurationError
 
 HEAD = "0004"
@@ -57,7 +57,7 @@ def read_version(url: str) -> str | None:
         with engine.connect() as connection:
             return _find_version(connection)
     except DBAPIError as error:
-        message = f"cannot reach the database {show_url(url)}: {_words(error)}"
+        message = f"cannot reach the database {show_url(url)}: {in_one_line(error)}"
         raise ConfigurationError(message) from error.orig
     finally:
         engine.dispose()
@@ -85,7 +85,7 @@ def upgrade(url: str) -> str:
             if _find_version(connection) != HEAD:  # while we waited somebody else may have done it
                 _migrate(connection)
     except DBAPIError as error:
-        message = f"cannot upgrade the database {show_url(url)}: {_words(error)}"
+        message = f"cannot upgrade the database {show_url(url)}: {in_one_line(error)}"
         raise ConfigurationError(message) from error.orig
     finally:
         engine.dispose()
@@ -112,7 +112,3 @@ def _migrate(connection: Connection) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-
-
-def _words(error: DBAPIError) -> str:
-    return " ".join(str(error.orig).split())

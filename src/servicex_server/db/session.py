@@ -24,7 +24,14 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from servicex_server.db.engine import build_engine, is_outage, parse_url, pause_before_retry, unavailable
+from servicex_server.db.engine import (
+    build_engine,
+    in_one_line,
+    is_outage,
+    parse_url,
+    pause_before_retry,
+    unavailable,
+)
 from servicex_server.errors import DatabaseUnavailable
 from servicex_server.telemetry.metrics import DB_WRITE_SECONDS
 
@@ -42,6 +49,9 @@ _GROUP = 64
 PostgreSQL lets several writers commit at once and groups their waits for the disk by itself. Groups of ours
 were no faster there (docs/decisions/0020), and would hold the locks of many requests at once.
 """
+
+_TELL_EVERY_S = 10.0
+"""How often the log hears why the database is away, however many ask for it."""
 
 
 class Database:
@@ -89,6 +99,7 @@ class Database:
             for n in range(writers)
         ]
         self._is_closed = False
+        self._told_s = -_TELL_EVERY_S
         for thread in self._writers:
             thread.start()
 
@@ -150,7 +161,7 @@ class Database:
                 with self._read_engine.connect() as connection:
                     return query(connection)
             except DBAPIError as error:
-                _wait_or_raise(error, tries)
+                self._wait_or_raise(error, tries)
 
     def _write_forever(self, group_size: int) -> None:
         while True:
@@ -200,7 +211,21 @@ class Database:
                 with self._write_engine.begin() as connection:
                     return change.run(connection)
             except DBAPIError as error:
-                _wait_or_raise(error, tries)
+                self._wait_or_raise(error, tries)
+
+    def _wait_or_raise(self, error: DBAPIError, tries: int) -> None:
+        pause_s = pause_before_retry(error, tries)
+        if pause_s is not None:
+            logger.info("a transaction is tried again after: %s", in_one_line(error))
+            time.sleep(pause_s)
+            return
+        if not is_outage(error):
+            raise error
+        now_s = time.monotonic()
+        if now_s - self._told_s > _TELL_EVERY_S:
+            self._told_s = now_s
+            logger.warning("database.unavailable: %s", in_one_line(error))
+        raise unavailable(error) from error.orig
 
     def _check_patience(self, asked_s: float) -> None:
         """Refuses what waited for long: a silent server would be waited for once per caller in the line."""
@@ -218,16 +243,6 @@ class _Change:
         self.run = run
         self.future = future
         self.asked_s = time.monotonic()
-
-
-def _wait_or_raise(error: DBAPIError, tries: int) -> None:
-    pause_s = pause_before_retry(error, tries)
-    if pause_s is None:
-        if is_outage(error):
-            raise unavailable(error) from error.orig
-        raise error
-    logger.info("a transaction is tried again after: %s", " ".join(str(error.orig).split()))
-    time.sleep(pause_s)
 
 
 def _bind(

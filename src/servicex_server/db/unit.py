@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
+from servicex_server.db.dialect import is_one_of
 from servicex_server.db.orm import AttemptRow, DatasetFileRow, FileResultRow, RequestRow
 from servicex_server.model.compression import Compression, parse_compression
 from servicex_server.model.ids import DatasetId, FileId, RequestId
 from servicex_server.model.kinds import RequestState, ResultFormat
+
+_PASSED_OVER = 10_000
+"""Files with an outcome that one call passes over: some milliseconds."""
+
+_FILES = (
+    select(DatasetFileRow.id, DatasetFileRow.position)
+    .where(DatasetFileRow.dataset_id == bindparam("dataset_id"), DatasetFileRow.position > bindparam("after"))
+    .order_by(DatasetFileRow.position)
+    .limit(bindparam("limit"))
+)
+# The files of a page have ids close to each other. Joined instead, with `IS NULL` for those that have no
+# outcome, PostgreSQL would read all outcomes of all requests when it takes the page for a large one.
+_ENDED = select(FileResultRow.file_id).where(
+    FileResultRow.request_number == bindparam("number"),
+    FileResultRow.file_id.between(bindparam("first"), bindparam("last")),
+    FileResultRow.entry_start == 0,
+)
+_SOME_FILES = select(
+    DatasetFileRow.id, DatasetFileRow.dataset_id, DatasetFileRow.position, DatasetFileRow.paths
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,49 +98,65 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
 
 
 def list_waiting(
-    connection: Connection,
-    question: Question,
-    *,
-    after: int = -1,
-    only: Collection[FileId] | None = None,
-    limit: int,
+    connection: Connection, question: Question, *, after: int = -1, limit: int
+) -> tuple[list[Waiting], int | None]:
+    """Some files without an outcome in order, from the one after position `after` on.
+
+    Returns:
+        At most `limit` files, and the position after which to look for more; None if there are no more.
+        A call passes over some thousand files with an outcome at most, so that others have their turn.
+    """
+    step, position = limit, after
+    while True:
+        page = {"dataset_id": question.dataset_id, "after": position, "limit": step}
+        files = connection.execute(_FILES, page).all()
+        ended = _find_ended(connection, question.number, [file.id for file in files])
+        left = [file for file in files if file.id not in ended]
+        is_last = len(files) < step
+        if len(left) > limit:
+            position, is_last = left[limit - 1].position, False
+        elif files:
+            position = files[-1].position
+        if left or is_last or position - after >= _PASSED_OVER:
+            break
+        step = min(4 * step, _PASSED_OVER)
+    found = _to_waiting(connection, question, [FileId(file.id) for file in left[:limit]])
+    return found, None if is_last else position
+
+
+def list_some_waiting(
+    connection: Connection, question: Question, file_ids: Collection[FileId]
 ) -> list[Waiting]:
-    """Files without an outcome in order, from the one after position `after` on (or `only` some)."""
-    query = (
-        select(DatasetFileRow.id, DatasetFileRow.position, DatasetFileRow.paths)
-        .outerjoin(
-            FileResultRow,
-            and_(
-                FileResultRow.request_number == question.number,
-                FileResultRow.file_id == DatasetFileRow.id,
-                FileResultRow.entry_start == 0,
-            ),
-        )
-        .where(
-            DatasetFileRow.dataset_id == question.dataset_id,
-            DatasetFileRow.position > after,
-            FileResultRow.number.is_(None),
-        )
-        .order_by(DatasetFileRow.position)
-        .limit(limit)
-    )
-    if only is not None:
-        query = query.where(DatasetFileRow.id.in_(only))
-    rows = connection.execute(query).all()
-    last = _last_attempts(connection, question.number, [row.id for row in rows])
-    return [Waiting(FileId(row.id), row.position, tuple(row.paths), last.get(row.id, 0) + 1) for row in rows]
+    """Those of the files that have no outcome, in order."""
+    ended = _find_ended(connection, question.number, file_ids)
+    return _to_waiting(connection, question, [id_ for id_ in file_ids if id_ not in ended])
+
+
+def _find_ended(connection: Connection, number: int, file_ids: Collection[int]) -> set[int]:
+    """The files with an outcome, among which there are all of these that have one."""
+    if not file_ids:
+        return set()
+    between = {"number": number, "first": min(file_ids), "last": max(file_ids)}
+    return set(connection.execute(_ENDED, between).scalars())
+
+
+def _to_waiting(connection: Connection, question: Question, file_ids: Sequence[FileId]) -> list[Waiting]:
+    files = find_files(connection, question.dataset_id, file_ids)
+    last = _last_attempts(connection, question.number, file_ids)
+    waiting = [
+        Waiting(file_id, position, paths, last.get(file_id, 0) + 1)
+        for file_id, (position, paths) in files.items()
+    ]
+    return sorted(waiting, key=attrgetter("position"))
 
 
 def find_files(
     connection: Connection, dataset_id: DatasetId, file_ids: Collection[FileId]
 ) -> dict[FileId, tuple[int, tuple[str, ...]]]:
     """Position and replicas of those of the files that belong to the data set."""
-    rows = connection.execute(
-        select(DatasetFileRow.id, DatasetFileRow.position, DatasetFileRow.paths).where(
-            DatasetFileRow.dataset_id == dataset_id, DatasetFileRow.id.in_(file_ids)
-        )
-    )
-    return {FileId(row.id): (row.position, tuple(row.paths)) for row in rows}
+    # By id alone: SQLite would go through the whole data set to test the ids.
+    rows = connection.execute(_SOME_FILES.where(is_one_of(connection, DatasetFileRow.id, file_ids)))
+    return {FileId(row.id): (row.position, tuple(row.paths)) for row in rows if row.dataset_id == dataset_id}
 
 
 def _last_attempts(connection: Connection, number: int, file_ids: Collection[int]) -> dict[int, int]:
@@ -126,7 +164,7 @@ def _last_attempts(connection: Connection, number: int, file_ids: Collection[int
         return {}
     rows = connection.execute(
         select(AttemptRow.file_id, func.max(AttemptRow.attempt).label("last"))
-        .where(AttemptRow.request_number == number, AttemptRow.file_id.in_(file_ids))
+        .where(AttemptRow.request_number == number, is_one_of(connection, AttemptRow.file_id, file_ids))
         .group_by(AttemptRow.file_id)
     )
     return {row.file_id: row.last for row in rows}

@@ -112,9 +112,9 @@ class Hints(Protocol):
         ...
 
     def hints(self) -> AsyncIterator[RequestId]:
-        """What others sent since the call, and perhaps what this server sent itself; ends with the transport.
+        """What others sent, and perhaps what this server sent itself; ends with the transport.
 
-        There is one reader at a time: a new call takes over from the one before. While the transport is
-        cut off, nothing comes; after it is back, what was sent meanwhile may be missing.
+        There is one reader. Of several hints at a request that were not yet read it may hear one. While the
+        transport is cut off, nothing comes; after it is back, what was sent meanwhile may be missing.
         """
         ...

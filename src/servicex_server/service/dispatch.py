@@ -122,9 +122,7 @@ async def _publish_retries(services: Services, retries: Sequence[Retry]) -> None
         while left:
             request_id = left[0].request_id
             mine = [retry for retry in left if retry.request_id == request_id]
-            found = await services.db.read(
-                _find_waiting, request_id, only=[retry.file_id for retry in mine], limit=len(mine)
-            )
+            found = await services.db.read(_find_some, request_id, [retry.file_id for retry in mine])
             if found is not None:
                 await services.queue.publish(_to_units(services, *found))
             left = [retry for retry in left if retry.request_id != request_id]
@@ -136,15 +134,16 @@ async def _publish_retries(services: Services, retries: Sequence[Retry]) -> None
 
 
 async def _publish_page(services: Services, turn: Turn) -> None:
-    page = services.limits.publish_page
     is_last = False
     position = turn.position
     try:
-        found = await services.db.read(_find_waiting, turn.request_id, after=position, limit=page)
+        found = await services.db.read(
+            _find_page, turn.request_id, after=position, limit=services.limits.publish_page
+        )
         if found is None:
             services.backlog.end_turn(turn)
             return
-        question, waiting = found
+        question, waiting, following = found
         if turn.active_since not in {None, question.active_since}:
             # It ended and was retried, and nobody told us: files before our position may wait again.
             await services.queue.cancel(turn.request_id)
@@ -155,23 +154,33 @@ async def _publish_page(services: Services, turn: Turn) -> None:
         if waiting:
             await services.queue.publish(_to_units(services, question, waiting))
             position = waiting[-1].position
-        is_last = len(waiting) < page
+        is_last = following is None
+        position = following if following is not None else position
     finally:
         services.backlog.advance(turn, position, is_last=is_last)
 
 
-def _find_waiting(
-    transaction: Transaction,
-    request_id: RequestId,
-    *,
-    after: int = -1,
-    only: Sequence[FileId] | None = None,
-    limit: int,
+def _find_page(
+    transaction: Transaction, request_id: RequestId, *, after: int, limit: int
+) -> tuple[Question, list[Waiting], int | None] | None:
+    question = _find_working(transaction, request_id)
+    if question is None:
+        return None
+    return question, *units.list_waiting(transaction, question, after=after, limit=limit)
+
+
+def _find_some(
+    transaction: Transaction, request_id: RequestId, file_ids: Sequence[FileId]
 ) -> tuple[Question, list[Waiting]] | None:
+    question = _find_working(transaction, request_id)
+    return None if question is None else (question, units.list_some_waiting(transaction, question, file_ids))
+
+
+def _find_working(transaction: Transaction, request_id: RequestId) -> Question | None:
     question = units.find_question(transaction, request_id)
     if question is None or question.state not in _WORKING or question.is_preflight_pending:
         return None
-    return question, units.list_waiting(transaction, question, after=after, only=only, limit=limit)
+    return question
 
 
 def _to_preflight(services: Services, question: Question, files: Iterable[DatasetFile]) -> PreflightUnit:

@@ -29,6 +29,7 @@ class Limits:
         publish_retry_s: pause after the queue was at its bound.
         report_batch: reports recorded in one transaction.
         sweep_interval_s: pause between two rounds of the sweeper.
+        audit_interval_s: pause between two counts of all results of requests that go on.
         scratch_age_s: unfinished worker files older than this are removed.
         waiter_poll_s: how often one that waits for a request looks, where hints may get lost.
         catch_up_interval_s: how often the leader looks for requests of which no hint told it.
@@ -61,6 +62,7 @@ class Limits:
     publish_retry_s: float = 0.5
     report_batch: int = 200
     sweep_interval_s: float = 30.0
+    audit_interval_s: float = 600.0
     scratch_age_s: float = 86400.0
     waiter_poll_s: float = 1.0
     catch_up_interval_s: float = 5.0

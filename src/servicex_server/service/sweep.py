@@ -23,16 +23,19 @@ from servicex_server.service.expire import expire_results
 
 logger = logging.getLogger(__name__)
 
-_COUNTED_AT_ONCE = 500
+_COUNTED_AT_ONCE = 20_000
+_PREFIXES_AT_ONCE = 500
 _HOUR_S = 3600.0
 
 
 async def run_sweeper(services: Services) -> None:
     """Audits, expires and cleans up in rounds; removes deleted requests soon. Runs until canceled."""
     loop = asyncio.get_running_loop()
-    await _guard(services, audit_unfinished)
-    next_round_s = next_orphans_s = loop.time()
+    next_round_s = next_orphans_s = next_audit_s = loop.time()
     while True:
+        if loop.time() >= next_audit_s:
+            await _guard(services, audit_unfinished)
+            next_audit_s = loop.time() + services.limits.audit_interval_s
         if loop.time() >= next_round_s:
             await sweep(services)
             next_round_s = loop.time() + services.limits.sweep_interval_s
@@ -40,7 +43,7 @@ async def run_sweeper(services: Services) -> None:
             await _guard(services, remove_orphans)
             next_orphans_s = loop.time() + services.limits.orphan_interval_s
         try:
-            async with asyncio.timeout_at(min(next_round_s, next_orphans_s)):
+            async with asyncio.timeout_at(min(next_round_s, next_orphans_s, next_audit_s)):
                 await services.backlog.purge_asked.wait()
         except TimeoutError:
             continue
@@ -79,7 +82,10 @@ async def expire_requests(services: Services) -> int:
 
 
 async def audit(services: Services) -> int:
-    """Compares counters with rows of what changed of late, and repairs what differs; returns how many did."""
+    """Compares counters with rows of what changed of late, and repairs what differs; returns how many did.
+
+    Large requests that go on are left for `audit_unfinished`: counting their rows takes a while.
+    """
     recently = services.clock() - timedelta(seconds=2 * services.limits.sweep_interval_s)
     return await _audit(services, recently)
 
@@ -119,7 +125,7 @@ async def iter_orphans(services: Services) -> AsyncIterator[str]:
     prefixes: list[str] = []
     async for prefix in services.store.iter_prefixes():
         prefixes.append(prefix)
-        if len(prefixes) >= _COUNTED_AT_ONCE:
+        if len(prefixes) >= _PREFIXES_AT_ONCE:
             for request_id in await _find_unknown(services, prefixes):
                 yield request_id
             prefixes.clear()
@@ -152,6 +158,8 @@ async def _transition(
 def _find_miscounted(transaction: Transaction, since: datetime | None) -> list[RequestId]:
     wrong: list[RequestId] = []
     for request_id, number, counts in requests.list_counted(transaction, since=since):
+        if since is not None and counts.remaining and counts.completed + counts.failed > _COUNTED_AT_ONCE:
+            continue
         if results.count_outcomes(transaction, number) != (counts.completed, counts.failed):
             wrong.append(request_id)
     return wrong

@@ -13,10 +13,9 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from servicex_server.app import tokens
+from servicex_server.app import database, tokens
 from servicex_server.app.checks import Finding, Grade, examine
 from servicex_server.app.datadir import DataDir
-from servicex_server.app.embedded import upgrade_database
 from servicex_server.app.settings import load
 from servicex_server.cli import app
 from servicex_server.db import schema
@@ -32,7 +31,7 @@ def find(subject: str, **settings: object) -> Finding:
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """A data folder with an up-to-date database."""
-    upgrade_database(load(data_dir=tmp_path / "data"))
+    database.upgrade(load(data_dir=tmp_path / "data"))
     return tmp_path / "data"
 
 

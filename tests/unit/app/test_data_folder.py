@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from servicex_server.app import database
 from servicex_server.app.datadir import DataDir
-from servicex_server.app.embedded import upgrade_database
 from servicex_server.app.settings import load
 from servicex_server.app.tokens import names
 from servicex_server.errors import ConfigurationError
@@ -27,13 +27,13 @@ def modes(folder: Path) -> dict[str, int]:
 
 
 def test_the_database_is_its_owners_alone_in_a_folder_of_everybody(folder: Path) -> None:
-    upgrade_database(load(data_dir=folder))
+    database.upgrade(load(data_dir=folder))
     assert modes(folder) == {"servicex.db": 0o600}
 
 
 def test_a_database_that_others_could_read_is_closed(folder: Path) -> None:
     settings = load(data_dir=folder)
-    upgrade_database(settings)
+    database.upgrade(settings)
     data = DataDir(folder)
     for suffix in ("", "-wal", "-shm"):
         path = data.database.with_name(data.database.name + suffix)

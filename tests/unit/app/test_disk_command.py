@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service_bench import USER, open_bench
+from servicex_server.app.database import upgrade
 from servicex_server.app.datadir import DataDir
-from servicex_server.app.embedded import upgrade_database
 from servicex_server.app.settings import load
 from servicex_server.cli import app
 from servicex_server.errors import ConfigurationError
@@ -38,7 +38,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with two requests that have ended, of three files and one."""
     folder = tmp_path_factory.mktemp("filled")
     settings = load(data_dir=folder / "data")
-    upgrade_database(settings)
+    upgrade(settings)
     data = DataDir(settings.data_dir)
     (folder / "inputs").mkdir()
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from servicex_server.app import tokens
+from servicex_server.app import database, tokens
 from servicex_server.app.datadir import DataDir
-from servicex_server.app.embedded import upgrade_database
 from servicex_server.app.settings import Settings, load
 from servicex_server.db.session import Database
 from servicex_server.model.request import Principal
@@ -20,7 +19,7 @@ from servicex_server.service.principal import find_principal
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     settings = load(data_dir=tmp_path / "data")
-    upgrade_database(settings)
+    database.upgrade(settings)
     return settings
 
 

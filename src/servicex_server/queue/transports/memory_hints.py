@@ -38,26 +38,18 @@ class MemoryHints:
         self._max_hints = max_hints
         self._heard: OrderedDict[RequestId, None] = OrderedDict()
         self._something = asyncio.Event()
-        self._reader = 0
 
     async def send(self, request_id: RequestId) -> None:
         self._exchange.tell(self, request_id)
 
     def hear(self, request_id: RequestId) -> None:
-        if not self._reader:
-            return
         self._heard[request_id] = None
         if len(self._heard) > self._max_hints:
             self._heard.popitem(last=False)
         self._something.set()
 
-    def hints(self) -> AsyncIterator[RequestId]:
-        self._reader += 1
-        self._something.set()  # the reader before goes
-        return self._read(self._reader)
-
-    async def _read(self, reader: int) -> AsyncIterator[RequestId]:
-        while self._reader == reader:
+    async def hints(self) -> AsyncIterator[RequestId]:
+        while True:
             if self._heard:
                 yield self._heard.popitem(last=False)[0]
                 continue
