@@ -19,11 +19,11 @@ from servicex_server.app.datadir import DataDir
 from servicex_server.app.embedded import announce_lines, build_api, listen, own_url
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.http import HttpServer
-from servicex_server.app.leading import LeadersQueue
 from servicex_server.app.ports import require_deployment, source_policy, store_arguments, to_limits
 from servicex_server.app.settings import Settings, to_compressions
 from servicex_server.db.session import Database, Transaction
 from servicex_server.errors import ConfigurationError, DatabaseUnavailable
+from servicex_server.queue.term import TermQueue
 from servicex_server.queue.transports.open import require_broker_url
 from servicex_server.service.background import run_background
 from servicex_server.service.context import Leadership, Services
@@ -50,7 +50,7 @@ class _Deployment:
     settings: Settings
     services: Services
     lease_db: Database
-    queue: LeadersQueue
+    queue: TermQueue
 
     async def run(self) -> None:
         """Follows the other servers' hints, and leads when it is elected; until canceled."""
@@ -72,7 +72,7 @@ class _Deployment:
 
         url, prefix = _broker(self.settings)
         async with AmqpQueue(url, prefix=prefix) as queue:
-            with self.queue.held(queue):
+            with self.queue.using(queue):
                 await run_background(self.services)
 
 
@@ -157,7 +157,7 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
     address = await asyncio.to_thread(database.prepare, settings)
     url, prefix = _broker(settings)
     generators = await asyncio.to_thread(look_for_generators, settings)
-    queue = LeadersQueue()
+    queue = TermQueue()
     services = Services(
         db=await stack.enter_async_context(Database(address)),
         queue=queue,
