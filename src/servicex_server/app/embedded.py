@@ -190,8 +190,11 @@ async def _open_services(
             file_deadline_s=settings.file_deadline_s,
             max_attempts=settings.max_attempts,
             request_deadline_s=settings.request_deadline_s,
+            user_requests=settings.max_requests_per_user,
+            user_files=settings.max_files_per_user,
         ),
         compressions=to_compressions(settings.compression),
+        result_cache=settings.result_cache,
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token

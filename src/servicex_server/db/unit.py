@@ -29,6 +29,8 @@ class Question:
     tree_name: str | None
     result_format: ResultFormat
     compression: Compression | None
+    owner: str
+    uses_cache: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Waiting:
     position: int
     paths: tuple[str, ...]
     attempt: int
+    adler32: str | None = None
 
 
 def find_question(connection: Connection, request_id: RequestId) -> Question | None:
@@ -55,6 +58,8 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
             RequestRow.tree_name,
             RequestRow.result_format,
             RequestRow.compression,
+            RequestRow.owner,
+            RequestRow.uses_cache,
         ).where(RequestRow.id == request_id, RequestRow.deleted_at.is_(None))
     ).one_or_none()
     if row is None:
@@ -72,6 +77,8 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
         tree_name=row.tree_name,
         result_format=result_format,
         compression=parse_compression(row.compression, result_format) if row.compression else None,
+        owner=row.owner,
+        uses_cache=row.uses_cache,
     )
 
 
@@ -85,7 +92,7 @@ def list_waiting(
 ) -> list[Waiting]:
     """Files without an outcome in order, from the one after position `after` on (or `only` some)."""
     query = (
-        select(DatasetFileRow.id, DatasetFileRow.position, DatasetFileRow.paths)
+        select(DatasetFileRow.id, DatasetFileRow.position, DatasetFileRow.paths, DatasetFileRow.adler32)
         .outerjoin(
             FileResultRow,
             and_(
@@ -106,7 +113,10 @@ def list_waiting(
         query = query.where(DatasetFileRow.id.in_(only))
     rows = connection.execute(query).all()
     last = _last_attempts(connection, question.number, [row.id for row in rows])
-    return [Waiting(FileId(row.id), row.position, tuple(row.paths), last.get(row.id, 0) + 1) for row in rows]
+    return [
+        Waiting(FileId(row.id), row.position, tuple(row.paths), last.get(row.id, 0) + 1, row.adler32)
+        for row in rows
+    ]
 
 
 def find_files(

@@ -33,6 +33,9 @@ class Limits:
         lease_ttl_s: how long a leader that is silent remains the leader.
         lease_renew_s: how often it renews its lease, and others ask for it.
         orphan_interval_s: pause between two searches of the store for objects of requests that are gone.
+        orphan_age_s: shared objects younger than this may be about to be reported.
+        user_requests: unfinished requests of one user.
+        user_files: files without an outcome in unfinished requests of one user.
     """
 
     selection_bytes: int = 2**20
@@ -58,3 +61,6 @@ class Limits:
     lease_ttl_s: float = 6.0
     lease_renew_s: float = 2.0
     orphan_interval_s: float = 86400.0
+    orphan_age_s: float = 2 * 86400.0
+    user_requests: int = 5_000
+    user_files: int = 500_000

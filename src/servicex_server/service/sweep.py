@@ -19,6 +19,7 @@ from servicex_server.model.lifecycle import CountsAudited, Effect, Fail, Preflig
 from servicex_server.service.context import Services
 from servicex_server.service.delete import purge
 from servicex_server.service.effect import act, keep_effects
+from servicex_server.service.remove import remove_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ async def clear_scratch(services: Services) -> int:
 
 
 async def remove_orphans(services: Services) -> int:
-    """Removes objects of requests that no longer exist; returns how many."""
+    """Removes objects of requests that no longer exist, and shared ones of none; returns how many."""
     gone = 0
     prefixes: list[str] = []
     async for prefix in services.store.iter_prefixes():
@@ -112,7 +113,8 @@ async def remove_orphans(services: Services) -> int:
         if len(prefixes) >= _COUNTED_AT_ONCE:
             gone += await _remove_unknown(services, prefixes)
             prefixes.clear()
-    return gone + await _remove_unknown(services, prefixes)
+    gone += await _remove_unknown(services, prefixes)
+    return gone + await remove_unknown(services)
 
 
 async def _remove_unknown(services: Services, prefixes: list[str]) -> int:
@@ -162,6 +164,7 @@ def _repair(transaction: Transaction, request_id: RequestId, now: datetime) -> t
         "total_seconds": rows.total_seconds,
         "total_bytes": rows.total_bytes,
         "total_events": rows.total_events,
+        "cached": rows.cached,
     }
     event = CountsAudited("audit of the counters", rows.completed, rows.failed)
     return advance(transaction, locked, event, now, totals)
