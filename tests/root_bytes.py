@@ -105,6 +105,10 @@ class MemorySource:
         return f"memory:{self.location}:{len(self.data)}"
 
     @property
+    def fingerprint(self) -> str | None:
+        return None
+
+    @property
     def size_bytes(self) -> int:
         return len(self.data)
 

@@ -108,8 +108,8 @@ def changes(n_results: int) -> dict[str, Query]:
     return {
         "200 reports": report,
         "10,000 files of a look-up": look_up,
-        "2,000 results deleted": lambda t: results.delete_some(t, 1, 2000),
-        "a small request deleted": lambda t: results.delete_some(t, next(numbers), 2000),
+        "2,000 results deleted": lambda t: results.delete_some(t, 1, 2000, START),
+        "a small request deleted": lambda t: results.delete_some(t, next(numbers), 2000, START),
     }
 
 

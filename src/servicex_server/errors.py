@@ -17,6 +17,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     ├── NotFound                    no such request, dataset or object (404)
     ├── NotAllowed                  the caller may not do this (403)
     ├── NotAuthenticated            no or wrong credentials (401)
+    ├── LimitReached                the caller has as much under way as one user may have (429)
     ├── Conflict                    the object is in a state that forbids it (400, as the official server)
     ├── Busy                        a bound is reached; try again later (503)
     │   ├── DatabaseUnavailable     the database cannot be reached or is locked for too long
@@ -121,6 +122,10 @@ class NotAuthenticated(ServicexError):
 
 class Conflict(ServicexError):
     """The object is in a state that forbids this."""
+
+
+class LimitReached(ServicexError):
+    """You have as much under way as one user may have."""
 
 
 class Busy(ServicexError):

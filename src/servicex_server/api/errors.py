@@ -22,6 +22,7 @@ from servicex_server.errors import (
     Busy,
     Conflict,
     InvalidRequest,
+    LimitReached,
     NotAllowed,
     NotAuthenticated,
     NotFound,
@@ -38,6 +39,7 @@ STATUS_OF: Mapping[type[ServicexError], int] = {
     NotFound: 404,
     # As the official server: a request that is (not) finished yet.
     Conflict: 400,
+    LimitReached: 429,
     Busy: 503,
     StoreFull: 507,
 }

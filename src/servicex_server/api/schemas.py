@@ -26,6 +26,7 @@ from servicex_server.model.tally import NO_TALLY, add_up, to_document
 CAPABILITIES = ("poll_local_transformation_results", "long_sample_titles_10240")
 _TITLE_CHARACTERS = 12_000
 _EVENTS = "Entries read, before any selection; of a python query the rows that it returned."
+_CACHED = "Delivered files whose result is that of an earlier request."
 _GAVE_UP = frozenset({RequestState.CANCELED, RequestState.BAD_DATASET})
 
 
@@ -89,6 +90,7 @@ class ListedRequest(BaseModel):
     files_completed: int = Field(serialization_alias="files-completed")
     files_failed: int = Field(serialization_alias="files-failed")
     files_remaining: int | None = Field(serialization_alias="files-remaining")
+    files_cached: int = Field(serialization_alias="files-cached", description=_CACHED)
     submit_time: str = Field(serialization_alias="submit-time")
     finish_time: str = Field(serialization_alias="finish-time", description='"None" while it runs.')
     log_url: str = Field(serialization_alias="log-url")
@@ -142,6 +144,7 @@ def _listed(request: TransformRequest, *, app_version: str, base_url: str) -> di
         "files_completed": counts.completed,
         "files_failed": counts.failed,
         "files_remaining": counts.remaining if counts.files else None,
+        "files_cached": request.cached,
         "submit_time": wire_time(request.submit_time),
         "finish_time": wire_time(request.finish_time) if request.finish_time is not None else "None",
         # The client puts its own query in the place of `&_g=()`; the page ignores it.
@@ -172,6 +175,7 @@ class FileOutcome(BaseModel):
     reason: str | None
     events_out: int = Field(serialization_alias="events-out")
     bytes_read: int = Field(serialization_alias="bytes-read")
+    cached: bool = Field(description="The result is that of an earlier request.")
 
     @classmethod
     def from_result(cls, result: FileResult) -> Self:
@@ -190,6 +194,7 @@ class FileOutcome(BaseModel):
             reason=to_message(result.reason) if result.reason is not None else None,
             events_out=result.n_events_out,
             bytes_read=result.bytes_read,
+            cached=result.is_cached,
         )
 
 
@@ -275,6 +280,7 @@ class Progress(BaseModel):
     files_failed: int = Field(serialization_alias="files-failed")
     files_skipped: int = Field(serialization_alias="files-skipped")
     files_remaining: int | None = Field(serialization_alias="files-remaining")
+    files_cached: int = Field(serialization_alias="files-cached", description=_CACHED)
     stats: Totals | None
 
     @classmethod
@@ -299,6 +305,7 @@ class Progress(BaseModel):
             files_failed=counts.failed,
             files_skipped=skipped,
             files_remaining=0 if request.state.is_terminal else remaining,
+            files_cached=request.cached,
             stats=Totals.from_statistics(statistics) if statistics is not None else None,
         )
 

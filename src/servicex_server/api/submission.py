@@ -59,6 +59,12 @@ class TransformSubmission(BaseModel):
         + "; ".join(f"{kind.value}: {', '.join(codecs)}" for kind, codecs in CODECS.items()),
     )
 
+    use_result_cache: bool = Field(
+        True,
+        alias="use-result-cache",
+        description="Take results that earlier requests got for the same question on the same files.",
+    )
+
     @model_validator(mode="after")
     def _one_input(self) -> Self:
         if bool(self.did) == bool(self.file_list):
@@ -93,6 +99,7 @@ class TransformSubmission(BaseModel):
             title=sent.title,
             tree_name=sent.tree_name,
             compression=parse_compression(compression, result_format) if compression is not None else None,
+            uses_cache=sent.use_result_cache,
         )
 
 

@@ -167,6 +167,7 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
         codegens=generators.offered,
         withheld=generators.withheld,
         compressions=to_compressions(settings.compression),
+        result_cache=settings.result_cache,
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
         hints=await stack.enter_async_context(AmqpHints(url, prefix=prefix)),
         leadership=Leadership(is_held=False),

@@ -157,6 +157,7 @@ async def _open_services(
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
         # Another process may change requests, and nobody tells: waiters and dispatcher look for themselves.
         hints=HintExchange().join() if database.is_external(settings) else None,
+        result_cache=settings.result_cache,
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token

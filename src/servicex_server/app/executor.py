@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from servicex_server.model.unit import PreflightUnit, Report, Unit
-from servicex_server.run.execute import preflight_unit, transform_unit
+from servicex_server.run.execute import transform_unit
+from servicex_server.run.preflight import preflight_unit
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.run.sandbox.stage import remove_abandoned
 from servicex_server.source.policy import SourcePolicy

@@ -92,6 +92,8 @@ def to_limits(settings: Settings) -> Limits:
         request_deadline_s=settings.request_deadline_s,
         submit_free_bytes=2 * settings.min_free_bytes,
         retention=to_retention(settings),
+        user_requests=settings.max_requests_per_user,
+        user_files=settings.max_files_per_user,
     )
 
 

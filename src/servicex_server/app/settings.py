@@ -121,6 +121,14 @@ class Settings(BaseSettings):
     request_deadline_s: float = Field(
         7 * 86400.0, gt=0, description="Longest life of an unfinished request; then it ends with a reason."
     )
+    result_cache: bool = Field(
+        True,
+        description="Keep results for whoever asks the same of the same files, and take such results.",
+    )
+    max_requests_per_user: int = Field(5000, ge=1, description="Unfinished requests that one user may have.")
+    max_files_per_user: int = Field(
+        500_000, ge=1, description="Files that unfinished requests of one user may still wait for."
+    )
     worker_memory_bytes: int = Field(
         4 * 2**30, ge=0, description="Memory each worker process may allocate; 0 for no limit."
     )

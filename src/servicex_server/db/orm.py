@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -134,6 +135,13 @@ class RequestRow(Base):
     __tablename__ = "request"
     __table_args__ = (
         Index("ix_request_owner_number", "owner", "number"),
+        Index("ix_request_dataset_id_number", "dataset_id", "number"),
+        Index(
+            "ix_request_unfinished_owner",
+            "owner",
+            sqlite_where=text("finish_time IS NULL"),
+            postgresql_where=text("finish_time IS NULL"),
+        ),
         # What resume, sweeper and audit look for is a handful among millions.
         Index(
             "ix_request_unfinished",
@@ -157,7 +165,7 @@ class RequestRow(Base):
     owner: Mapped[str] = mapped_column(String(255))
     title: Mapped[str | None] = mapped_column(Text)
     did: Mapped[str] = mapped_column(Text)
-    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), index=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
     selection: Mapped[str] = mapped_column(Text)
     codegen: Mapped[str] = mapped_column(String(64))
     tree_name: Mapped[str | None] = mapped_column(Text)
@@ -188,6 +196,9 @@ class RequestRow(Base):
     total_seconds: Mapped[float] = mapped_column(Float)
     total_bytes: Mapped[int] = mapped_column(BigInteger)
     total_events: Mapped[int] = mapped_column(BigInteger)
+    uses_cache: Mapped[bool] = mapped_column(server_default=false())
+    # Delivered files whose result an earlier request had.
+    cached: Mapped[int] = mapped_column(Integer, server_default="0")
 
 
 class FileResultRow(Base):
@@ -228,6 +239,27 @@ class FileResultRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # Absent for failures, and for what older versions recorded.
     tally: Mapped[TallyDocument | None] = mapped_column(Document)
+    is_cached: Mapped[bool] = mapped_column(server_default=false())
+
+
+class SharedObjectRow(Base):
+    """An object of the store that results of several requests may name; doomed once none does."""
+
+    __tablename__ = "shared_object"
+    __table_args__ = (
+        Index(
+            "ix_shared_object_doomed_at",
+            "doomed_at",
+            sqlite_where=text("doomed_at IS NOT NULL"),
+            postgresql_where=text("doomed_at IS NOT NULL"),
+        ),
+    )
+
+    store_key: Mapped[str] = mapped_column(ByteOrdered, primary_key=True)
+    n_results: Mapped[int] = mapped_column(Integer)
+    doomed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # When it was gone from the store; the row is kept for a while longer.
+    removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class AttemptRow(Base):

@@ -6,7 +6,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Executable, Row, and_, bindparam, delete, select, union_all, update
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+    union_all,
+    update,
+)
 
 from servicex_server.db.dataset import delete_unused
 from servicex_server.db.dialect import insert_once, is_one_of
@@ -45,6 +56,7 @@ class NewRequest:
     submit_time: datetime
     renamed: dict[int, str]
     compression: str | None = None
+    uses_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,27 @@ _LATE = (
     .order_by(_COLUMNS.number)
 )
 _COUNTED = select(_COLUMNS.id, _COLUMNS.number, _COLUMNS.files, _COLUMNS.completed, _COLUMNS.failed)
+_OPEN = select(
+    func.count().label("n"),
+    func.coalesce(func.sum(_COLUMNS.files - _COLUMNS.completed - _COLUMNS.failed), 0).label("files"),
+).where(_UNFINISHED, _COLUMNS.owner == bindparam("owner"), _COLUMNS.id != bindparam("besides"))
+# Of the same files; the newest that were asked anything, so that a set that everybody uses costs no more.
+_ON_DATASET = (
+    select(
+        _COLUMNS.codegen, _COLUMNS.selection, _COLUMNS.tree_name, _COLUMNS.result_format, _COLUMNS.completed
+    )
+    .where(_COLUMNS.dataset_id == bindparam("dataset_id"))
+    .order_by(_COLUMNS.number.desc())
+    .limit(200)
+    .subquery()
+)
+_ALIKE = select(_ON_DATASET.c.codegen).where(
+    _ON_DATASET.c.completed > 0,
+    _ON_DATASET.c.codegen == bindparam("codegen"),
+    _ON_DATASET.c.selection == bindparam("selection"),
+    _ON_DATASET.c.tree_name.is_not_distinct_from(bindparam("tree_name")),
+    _ON_DATASET.c.result_format == bindparam("result_format"),
+)
 _NUMBER_OF = select(_COLUMNS.number).where(_COLUMNS.id == bindparam("id"), _COLUMNS.deleted_at.is_(None))
 
 
@@ -126,8 +159,34 @@ def insert_request(
             "total_seconds": 0.0,
             "total_bytes": 0,
             "total_events": 0,
+            "uses_cache": new.uses_cache,
+            "cached": 0,
         },
     ).scalar_one_or_none()
+
+
+def has_answered(connection: Connection, new: NewRequest, dataset_id: DatasetId) -> bool:
+    """Whether a file of the data set was delivered lately to the same query: it fits these files."""
+    question = {
+        "dataset_id": dataset_id,
+        "codegen": new.codegen,
+        "selection": new.selection,
+        "tree_name": new.tree_name,
+        "result_format": new.result_format.value,
+    }
+    return connection.execute(_ALIKE.limit(1), question).first() is not None
+
+
+def is_tried(connection: Connection, request_id: RequestId) -> bool:
+    """Whether the stored request waits for no preflight."""
+    query = select(_COLUMNS.is_preflight_pending).where(_COLUMNS.id == request_id)
+    return not connection.execute(query).scalar_one()
+
+
+def count_open(connection: Connection, owner: str, besides: RequestId) -> tuple[int, int]:
+    """The user's requests that have not ended, but one, and how many of their files have no outcome."""
+    row = connection.execute(_OPEN, {"owner": owner, "besides": besides}).one()
+    return int(row.n), int(row.files)
 
 
 def find_request(connection: Connection, ref: str) -> TransformRequest | None:
@@ -286,6 +345,8 @@ def _to_request(row: Row[tuple[object, ...]]) -> TransformRequest:
         access_key=row.access_key,
         secret_key=row.secret_key,
         compression=row.compression,
+        uses_cache=row.uses_cache,
+        cached=row.cached,
     )
 
 

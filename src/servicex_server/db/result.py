@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,10 +22,12 @@ from sqlalchemy import (
 
 from servicex_server.db.dialect import insert_bulk, is_one_of
 from servicex_server.db.orm import AttemptRow, FileResultRow, RequestRow
+from servicex_server.db.shared import drop_names
 from servicex_server.model.bucket import BucketObject
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import FileStatus
 from servicex_server.model.request import FileResult
+from servicex_server.model.shared import is_shared
 from servicex_server.model.tally import TallyDocument, from_document
 
 Work = tuple[FileId, int]
@@ -79,6 +82,7 @@ class NewResult:
     reason: str | None
     created_at: datetime
     tally: TallyDocument | None = None
+    is_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class Totals:
     total_seconds: float
     total_bytes: int
     total_events: int
+    cached: int = 0
 
 
 def find_outcomes(
@@ -164,14 +169,20 @@ def delete_failures(connection: Connection, number: int) -> None:
     connection.execute(delete(AttemptRow).where(AttemptRow.request_number == number))
 
 
-def delete_some(connection: Connection, number: int, limit: int) -> int:
-    """Removes at most `limit` outcomes and attempts each; returns how many went."""
-    gone = 0
+def delete_some(connection: Connection, number: int, limit: int, now: datetime) -> int:
+    """Removes at most `limit` outcomes and attempts each; returns how many went.
+
+    Shared objects that only they named are doomed.
+    """
     # In the order of an index, because nothing else keeps PostgreSQL from reading the whole table.
-    for table, order in ((FileResultRow, FileResultRow.created_at), (AttemptRow, AttemptRow.file_id)):
-        some = select(table.number).where(table.request_number == number).order_by(order).limit(limit)
-        gone += connection.execute(delete(table).where(table.number.in_(some))).rowcount
-    return gone
+    own = select(FileResultRow.number).where(FileResultRow.request_number == number)
+    some = own.order_by(FileResultRow.created_at).limit(limit)
+    change = delete(FileResultRow).where(FileResultRow.number.in_(some)).returning(FileResultRow.store_key)
+    keys = connection.execute(change).scalars().all()
+    drop_names(connection, Counter(key for key in keys if key is not None and is_shared(key)), now)
+    attempts = select(AttemptRow.number).where(AttemptRow.request_number == number)
+    some = attempts.order_by(AttemptRow.file_id).limit(limit)
+    return len(keys) + connection.execute(delete(AttemptRow).where(AttemptRow.number.in_(some))).rowcount
 
 
 def list_results(
@@ -212,6 +223,7 @@ def count_results(connection: Connection, number: int) -> Totals:
             func.sum(FileResultRow.seconds).label("seconds"),
             func.sum(FileResultRow.size_bytes).label("size"),
             func.sum(FileResultRow.n_events_in).label("events"),
+            func.count().filter(FileResultRow.is_cached).label("cached"),
         )
         .where(FileResultRow.request_number == number)
         .group_by(FileResultRow.status)
@@ -223,7 +235,14 @@ def count_results(connection: Connection, number: int) -> Totals:
     if good is None:
         return Totals(0, failed, None, None, 0.0, 0, 0)
     return Totals(
-        int(good.n), failed, good.least, good.most, float(good.seconds), int(good.size), int(good.events)
+        completed=int(good.n),
+        failed=failed,
+        min_seconds=good.least,
+        max_seconds=good.most,
+        total_seconds=float(good.seconds),
+        total_bytes=int(good.size),
+        total_events=int(good.events),
+        cached=int(good.cached),
     )
 
 
@@ -291,4 +310,5 @@ def to_result(request_id: RequestId, row: Row[tuple[object, ...]], *, with_tally
         reason=row.reason,
         created_at=row.created_at,
         tally=from_document(row.tally) if with_tally and row.tally is not None else None,
+        is_cached=row.is_cached,
     )

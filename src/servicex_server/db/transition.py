@@ -54,6 +54,7 @@ _LOCK = (
         _COLUMNS.total_seconds,
         _COLUMNS.total_bytes,
         _COLUMNS.total_events,
+        _COLUMNS.cached,
     )
     .where(_COLUMNS.id == bindparam("id"), _COLUMNS.deleted_at.is_(None))
     .with_for_update()
@@ -83,6 +84,7 @@ class LockedRequest:
     total_seconds: float
     total_bytes: int
     total_events: int
+    cached: int
 
 
 def lock_request(connection: Connection, request_id: RequestId) -> LockedRequest | None:
@@ -110,6 +112,7 @@ def lock_request(connection: Connection, request_id: RequestId) -> LockedRequest
         total_seconds=row.total_seconds,
         total_bytes=row.total_bytes,
         total_events=row.total_events,
+        cached=row.cached,
     )
 
 

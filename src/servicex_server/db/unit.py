@@ -32,7 +32,11 @@ _ENDED = select(FileResultRow.file_id).where(
     FileResultRow.entry_start == 0,
 )
 _SOME_FILES = select(
-    DatasetFileRow.id, DatasetFileRow.dataset_id, DatasetFileRow.position, DatasetFileRow.paths
+    DatasetFileRow.id,
+    DatasetFileRow.dataset_id,
+    DatasetFileRow.position,
+    DatasetFileRow.paths,
+    DatasetFileRow.adler32,
 )
 
 
@@ -51,6 +55,8 @@ class Question:
     tree_name: str | None
     result_format: ResultFormat
     compression: Compression | None
+    owner: str
+    uses_cache: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Waiting:
     position: int
     paths: tuple[str, ...]
     attempt: int
+    adler32: str | None = None
 
 
 def find_question(connection: Connection, request_id: RequestId) -> Question | None:
@@ -77,6 +84,8 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
             RequestRow.tree_name,
             RequestRow.result_format,
             RequestRow.compression,
+            RequestRow.owner,
+            RequestRow.uses_cache,
         ).where(RequestRow.id == request_id, RequestRow.deleted_at.is_(None))
     ).one_or_none()
     if row is None:
@@ -94,6 +103,8 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
         tree_name=row.tree_name,
         result_format=result_format,
         compression=parse_compression(row.compression, result_format) if row.compression else None,
+        owner=row.owner,
+        uses_cache=row.uses_cache,
     )
 
 
@@ -141,11 +152,13 @@ def _find_ended(connection: Connection, number: int, file_ids: Collection[int]) 
 
 
 def _to_waiting(connection: Connection, question: Question, file_ids: Sequence[FileId]) -> list[Waiting]:
-    files = find_files(connection, question.dataset_id, file_ids)
+    # By id alone, as in `find_files`.
+    rows = connection.execute(_SOME_FILES.where(is_one_of(connection, DatasetFileRow.id, file_ids)))
     last = _last_attempts(connection, question.number, file_ids)
     waiting = [
-        Waiting(file_id, position, paths, last.get(file_id, 0) + 1)
-        for file_id, (position, paths) in files.items()
+        Waiting(FileId(row.id), row.position, tuple(row.paths), last.get(row.id, 0) + 1, row.adler32)
+        for row in rows
+        if row.dataset_id == question.dataset_id
     ]
     return sorted(waiting, key=attrgetter("position"))
 

@@ -32,7 +32,8 @@ ANYONE = Principal(name="anyone", is_admin=True)
 class Submission:
     """What a client asks for, validated in shape but not yet planned.
 
-    Exactly one of `did` and `files` is given; the api checks that.
+    Exactly one of `did` and `files` is given; the api checks that. `uses_cache` lets results of earlier
+    requests be taken, where the server keeps such.
     """
 
     selection: str
@@ -44,6 +45,7 @@ class Submission:
     title: str | None = None
     tree_name: str | None = None
     compression: Compression | None = None
+    uses_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class TransformRequest:
         access_key, secret_key: the S3 key pair that opens this request's bucket only.
         submit_time, finish_time: UTC, timezone-aware.
         compression: of the results, as in `zstd:3`; None for the format's default.
+        uses_cache: whether results of earlier requests may be taken.
+        cached: delivered files whose result an earlier request had.
     """
 
     id: RequestId
@@ -90,6 +94,8 @@ class TransformRequest:
     access_key: str
     secret_key: str
     compression: str | None = None
+    uses_cache: bool = False
+    cached: int = 0
 
     @property
     def knows_events_read(self) -> bool:
@@ -144,6 +150,7 @@ class FileResult:
         reason: text for the user; None for a success.
         created_at: UTC, timezone-aware, never decreasing within a request.
         tally: what was counted and timed; None for a failure, and unless it was asked for.
+        is_cached: the object was made for an earlier request.
     """
 
     number: int
@@ -162,6 +169,7 @@ class FileResult:
     reason: str | None
     created_at: datetime
     tally: Tally | None = None
+    is_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

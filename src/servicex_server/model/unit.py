@@ -63,10 +63,13 @@ class TransformUnit:
         paths: replicas of the file in the order to try them.
         entry_start: first entry, 0 for the whole file.
         entry_stop: one past the last entry, None for the end of the file.
-        store_key: where the result object goes.
+        store_key: where the result object goes, unless it may be shared.
         attempt: 1 for the first try.
         deadline_s: seconds after which the attempt is ended from outside.
         compression: of the result; None for its format's default.
+        owner: who asked; users take turns.
+        uses_cache: the result may be one of an earlier request, and serve later ones.
+        checksum: of the file's content, if the catalogue knows it, as in `adler32:0a1b2c3d`.
     """
 
     request_id: RequestId
@@ -82,6 +85,9 @@ class TransformUnit:
     entry_stop: int | None = None
     tree_name: str | None = None
     compression: Compression | None = None
+    owner: str = ""
+    uses_cache: bool = False
+    checksum: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ class PreflightUnit:
 
     Attributes:
         files: replicas of up to three files.
+        owner: who asked; users take turns.
     """
 
     request_id: RequestId
@@ -99,6 +106,7 @@ class PreflightUnit:
     result_format: ResultFormat
     deadline_s: float = 60.0
     tree_name: str | None = None
+    owner: str = ""
 
 
 Unit = TransformUnit | PreflightUnit
@@ -106,16 +114,19 @@ Unit = TransformUnit | PreflightUnit
 
 @dataclass(frozen=True, slots=True)
 class FileDone:
-    """A file was transformed and its object is in the store.
+    """The object of a file is in the store: the file was transformed, now or for an earlier request.
 
     Attributes:
-        path: the replica that was read.
+        path: the replica that was read, or that an earlier result is known of.
+        store_key: where the object is, which is not always where the unit said.
         n_events_in: entries read, before any selection; of a python query the rows that it returned.
         n_events_out: rows written, after the selection.
         bytes_read: bytes fetched from the replica.
         size_bytes: size of the result object as the worker saw it; the store has the last word.
         seconds: wall time of the attempt.
         tally: what else was counted and timed.
+        is_cached: the object was there already. Rows, cut flow and sums are those of the attempt that made
+            it; bytes read and times are those of this one.
     """
 
     request_id: RequestId
@@ -130,6 +141,7 @@ class FileDone:
     attempt: int = 1
     entry_start: int = 0
     tally: Tally = NO_TALLY
+    is_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

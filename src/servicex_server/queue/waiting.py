@@ -1,4 +1,4 @@
-"""Units that wait for a worker: preflight before transforms, requests in turn, each in its own order."""
+"""Units that wait for a worker: preflight before transforms; users in turn, and the requests of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from servicex_server.model.unit import PreflightUnit, Unit
 class WaitingUnits:
     """A bounded, fair waiting line. Every operation costs O(1) per unit, however many wait.
 
-    Requests take turns, so that one with 10,000 files does not delay one with a single file.
+    Users take turns, and so do the requests of each: 10,000 files, in however many requests, do not delay
+    somebody else's single file, nor another request of the same user by more than a turn.
     """
 
     def __init__(self, limit: int) -> None:
@@ -64,37 +65,59 @@ class WaitingUnits:
 
 
 class _Lane:
-    """One deque per request; the requests' order in the dict is whose turn is next."""
+    """One deque per request; the order in the dicts is whose turn is next."""
 
     def __init__(self) -> None:
-        self._requests: OrderedDict[RequestId, deque[Unit]] = OrderedDict()
+        self._owners: OrderedDict[str, OrderedDict[RequestId, deque[Unit]]] = OrderedDict()
+        self._owner_of: dict[RequestId, str] = {}
+        """Of the requests that have units here."""
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
     def append(self, unit: Unit) -> None:
-        self._requests.setdefault(unit.request_id, deque()).append(unit)
+        self._find(unit)[1].append(unit)
         self._length += 1
 
     def prepend(self, unit: Unit) -> None:
-        self._requests.setdefault(unit.request_id, deque()).appendleft(unit)
-        self._requests.move_to_end(unit.request_id, last=False)
+        owner, units = self._find(unit)
+        units.appendleft(unit)
+        self._owners[owner].move_to_end(unit.request_id, last=False)
+        self._owners.move_to_end(owner, last=False)
         self._length += 1
 
     def take(self) -> Unit | None:
-        if not self._requests:
+        if not self._owners:
             return None
-        request_id, units = next(iter(self._requests.items()))
+        owner, requests = next(iter(self._owners.items()))
+        request_id, units = next(iter(requests.items()))
         unit = units.popleft()
         self._length -= 1
-        if units:
-            self._requests.move_to_end(request_id)
-        else:
-            del self._requests[request_id]
+        requests.move_to_end(request_id)
+        self._owners.move_to_end(owner)
+        if not units:
+            self._forget(request_id)
         return unit
 
     def drop(self, request_id: RequestId) -> int:
-        dropped = len(self._requests.pop(request_id, ()))
+        owner = self._owner_of.get(request_id)
+        if owner is None:
+            return 0
+        dropped = len(self._owners[owner][request_id])
+        self._forget(request_id)
         self._length -= dropped
         return dropped
+
+    def _find(self, unit: Unit) -> tuple[str, deque[Unit]]:
+        """The owner of the unit's request, and its line."""
+        owner = self._owner_of.setdefault(unit.request_id, unit.owner)
+        requests = self._owners.setdefault(owner, OrderedDict())
+        return owner, requests.setdefault(unit.request_id, deque())
+
+    def _forget(self, request_id: RequestId) -> None:
+        owner = self._owner_of.pop(request_id)
+        requests = self._owners[owner]
+        del requests[request_id]
+        if not requests:
+            del self._owners[owner]

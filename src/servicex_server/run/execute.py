@@ -9,14 +9,14 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from servicex_server.errors import (
     AttemptLost,
     FormatError,
     InvalidRequest,
-    QueryError,
     ResourceExhausted,
     ServicexError,
     SourceCorrupt,
@@ -24,43 +24,38 @@ from servicex_server.errors import (
     SourceRefused,
     SourceUnavailable,
     StoreUnavailable,
-    TransformError,
-    UnknownTree,
 )
 from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location
-from servicex_server.model.tally import NO_TALLY, Tally
+from servicex_server.model.tally import NO_TALLY, StageSeconds, Tally, from_document
 from servicex_server.model.unit import (
     Failure,
     FileDone,
     FileFailed,
-    PreflightDone,
-    PreflightUnit,
     Reason,
     TransformUnit,
 )
 from servicex_server.plan.parse import parse
-from servicex_server.plan.plan import BoundOutput, BoundPlan, Plan
+from servicex_server.plan.plan import BoundOutput, Plan, ScriptQuery
 from servicex_server.plan.tree import require_some_tree
 from servicex_server.run.binding import bind_to_file
 from servicex_server.run.read.chunk import CHUNK_BYTES
 from servicex_server.run.read.root import RootFile
+from servicex_server.run.recall import Note, Recall
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.run.script import transform_script
-from servicex_server.run.table import TableCounts, evaluate_empty, tally_of, write_table
-from servicex_server.run.write.canonical import schema_of
-from servicex_server.run.write.fit import check_columns, check_format
+from servicex_server.run.table import TableCounts, tally_of, write_table
+from servicex_server.run.write.fit import check_format
 from servicex_server.run.write.open import new_result
 from servicex_server.source.open import open_source
 from servicex_server.source.policy import SourcePolicy
-from servicex_server.source.protocol import SourceLimits
+from servicex_server.source.protocol import ByteSource, SourceLimits
 from servicex_server.source.timed import timed
 from servicex_server.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
-_PREFLIGHT_FILES = 3
 _DEFAULT_SANDBOX = SandboxLimits()
 
 _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
@@ -91,6 +86,8 @@ class TransformSummary:
         seconds: wall time.
         tally: what else was counted and timed.
         missing_trees: trees that the query names and the file lacks, where the query tolerates that.
+        question_key: under which others find the result, if it may be kept for them.
+        earlier: the result of an earlier request that answers the same; there is no file then.
     """
 
     path: Path
@@ -102,6 +99,8 @@ class TransformSummary:
     seconds: float
     tally: Tally = NO_TALLY
     missing_trees: tuple[str, ...] = ()
+    question_key: str | None = None
+    earlier: Note | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +143,7 @@ def transform_file(
     sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
     compression: Compression | None = None,
     needs_tree: bool = False,
+    recall: Recall | None = None,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -158,79 +158,150 @@ def transform_file(
         compression: of the result; None for its format's default.
         needs_tree: refuse a file that has none of the trees which the query names, instead of making an
             empty result.
+        recall: what earlier requests made, which is looked at before the query is run.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
         TransformError: the file could not be transformed.
     """
-    started = time.monotonic()
     replicas = (locations,) if isinstance(locations, str) else tuple(locations)
     plan = load_plan(codegen, selection, tree_name)
     entries = EntryRange(entry_start, entry_stop, max_events)
     if plan.script is not None and entries != EntryRange():
         message = "a python query reads files whole: the number of events cannot be limited"
         raise InvalidRequest(message)
+    task = _Task(
+        plan=plan,
+        result_format=result_format,
+        output=output,
+        policy=policy,
+        entries=entries,
+        limits=limits,
+        chunk_bytes=chunk_bytes,
+        n_threads=n_threads,
+        sandbox=sandbox,
+        compression=compression,
+        needs_tree=needs_tree,
+        recall=recall,
+        started=time.monotonic(),
+    )
     faults: list[ServicexError] = []
     for replica in replicas:
         try:
-            if plan.script is not None:
-                script = transform_script(
-                    plan.script,
-                    replica,
-                    result_format=result_format,
-                    output=output,
-                    policy=policy,
-                    source_limits=limits,
-                    sandbox=sandbox,
-                    compression=compression,
-                    provenance=_provenance(plan),
-                    started=started,
-                )
-                return TransformSummary(
-                    path=output,
-                    location=show_location(replica),
-                    # Nobody but the code knows how many entries it looked at.
-                    n_events_in=script.n_rows,
-                    n_events_out=script.n_rows,
-                    bytes_read=script.bytes_read,
-                    size_bytes=output.stat().st_size,
-                    seconds=time.monotonic() - started,
-                    tally=script.tally,
-                )
-            source = timed(open_source(replica, policy, limits))
-            with RootFile(source) as file:
-                counts, missing_trees = _transform(
-                    file,
-                    plan,
-                    result_format=result_format,
-                    path=output,
-                    entries=entries,
-                    chunk_bytes=chunk_bytes,
-                    n_threads=n_threads,
-                    compression=compression,
-                    needs_tree=needs_tree,
-                )
-                tally = tally_of(
-                    counts,
-                    bytes_decompressed=file.bytes_decompressed,
-                    seconds_waiting=source.seconds_waiting,
-                )
-                return TransformSummary(
-                    path=output,
-                    location=show_location(replica),
-                    # Several tables may be made of one tree, whose entries count once.
-                    n_events_in=sum({table.tree: part.n_in for table, part in counts}.values()),
-                    n_events_out=sum(part.n_out for _, part in counts),
-                    bytes_read=source.bytes_read,
-                    size_bytes=output.stat().st_size,
-                    seconds=time.monotonic() - started,
-                    tally=tally,
-                    missing_trees=missing_trees,
-                )
+            return _transform_replica(task, replica)
         except (SourceUnavailable, SourceRefused, SourceCorrupt) as fault:
             log.info("replica failed: %s", fault.message)
             faults.append(fault)
     raise _worst_of(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """The arguments of `transform_file`, for one replica after the other."""
+
+    plan: Plan
+    result_format: ResultFormat
+    output: Path
+    policy: SourcePolicy
+    entries: EntryRange
+    limits: SourceLimits | None
+    chunk_bytes: int
+    n_threads: int
+    sandbox: SandboxLimits | None
+    compression: Compression | None
+    needs_tree: bool
+    recall: Recall | None
+    started: float
+
+
+def _transform_replica(task: _Task, replica: str) -> TransformSummary:
+    opened = time.monotonic()
+    with closing(open_source(replica, task.policy, task.limits)) as source:
+        question_key = task.recall.ask(task.plan, source, replica) if task.recall is not None else None
+        earlier = task.recall.find(question_key) if task.recall is not None and question_key else None
+        if earlier is not None:
+            summary = _recalled(task, replica, source, earlier)
+        elif task.plan.script is not None:
+            summary = _run_script(task, task.plan.script, replica, source, opened)
+        else:
+            summary = _run_plan(task, replica, source)
+    return replace(summary, question_key=question_key, seconds=time.monotonic() - task.started)
+
+
+def _recalled(task: _Task, replica: str, source: ByteSource, earlier: Note) -> TransformSummary:
+    return TransformSummary(
+        path=task.output,
+        location=show_location(replica),
+        n_events_in=earlier.n_events_in,
+        n_events_out=earlier.n_events_out,
+        bytes_read=source.bytes_read,
+        size_bytes=earlier.size_bytes,
+        seconds=0.0,
+        # What was found holds for this request too, but not the work that it took.
+        tally=replace(from_document(earlier.tally), bytes_decompressed=0, seconds=StageSeconds()),
+        earlier=earlier,
+    )
+
+
+def _run_script(
+    task: _Task, script: ScriptQuery, replica: str, source: ByteSource, opened: float
+) -> TransformSummary:
+    counts = transform_script(
+        script,
+        replica,
+        source,
+        result_format=task.result_format,
+        output=task.output,
+        sandbox=task.sandbox,
+        compression=task.compression,
+        provenance=_provenance(task.plan),
+        started=task.started,
+        opened=opened,
+    )
+    return TransformSummary(
+        path=task.output,
+        location=show_location(replica),
+        # Nobody but the code knows how many entries it looked at.
+        n_events_in=counts.n_rows,
+        n_events_out=counts.n_rows,
+        bytes_read=counts.bytes_read,
+        size_bytes=task.output.stat().st_size,
+        seconds=0.0,
+        tally=counts.tally,
+    )
+
+
+def _run_plan(task: _Task, replica: str, source: ByteSource) -> TransformSummary:
+    clocked = timed(source)
+    with RootFile(clocked) as file:
+        counts, missing_trees = _transform(
+            file,
+            task.plan,
+            result_format=task.result_format,
+            path=task.output,
+            entries=task.entries,
+            chunk_bytes=task.chunk_bytes,
+            n_threads=task.n_threads,
+            compression=task.compression,
+            needs_tree=task.needs_tree,
+        )
+        tally = tally_of(
+            counts,
+            bytes_decompressed=file.bytes_decompressed,
+            seconds_waiting=clocked.seconds_waiting,
+        )
+        return TransformSummary(
+            path=task.output,
+            location=show_location(replica),
+            # Several tables may be made of one tree, whose entries count once.
+            n_events_in=sum({table.tree: part.n_in for table, part in counts}.values()),
+            n_events_out=sum(part.n_out for _, part in counts),
+            bytes_read=clocked.bytes_read,
+            size_bytes=task.output.stat().st_size,
+            seconds=0.0,
+            tally=tally,
+            missing_trees=missing_trees,
+        )
 
 
 def _worst_of(faults: Sequence[ServicexError]) -> ServicexError:
@@ -298,6 +369,7 @@ def transform_unit(
 ) -> FileDone | FileFailed:
     """Transforms a file and puts the result into the store; a failure is an outcome, not an exception."""
     started = time.monotonic()
+    recall = Recall(store, unit) if unit.uses_cache else None
     path = store.scratch_folder() / f"{uuid.uuid4().hex}{unit.result_format.extension}"
     try:
         summary = transform_file(
@@ -314,8 +386,9 @@ def transform_unit(
             n_threads=n_threads,
             sandbox=sandbox,
             compression=unit.compression,
+            recall=recall,
         )
-        stored = store.put_file(unit.store_key, path)
+        store_key, size_bytes = _store(store, unit, recall, summary)
     except Exception as error:  # whatever happens, the request must hear of it
         failure = to_failure(error)
         if failure.reason is Reason.INTERNAL:
@@ -335,16 +408,30 @@ def transform_unit(
         request_id=unit.request_id,
         file_id=unit.file_id,
         path=summary.location,
-        store_key=unit.store_key,
+        store_key=store_key,
         n_events_in=summary.n_events_in,
         n_events_out=summary.n_events_out,
         bytes_read=summary.bytes_read,
-        size_bytes=stored.size_bytes,
+        size_bytes=size_bytes,
         seconds=time.monotonic() - started,
         attempt=unit.attempt,
         entry_start=unit.entry_start,
         tally=summary.tally,
+        is_cached=summary.earlier is not None,
     )
+
+
+def _store(
+    store: Store, unit: TransformUnit, recall: Recall | None, summary: TransformSummary
+) -> tuple[str, int]:
+    """Key and size of the result in the store, where it is put unless an earlier request did."""
+    if summary.earlier is not None:
+        return summary.earlier.store_key, summary.earlier.size_bytes
+    if recall is not None and summary.question_key is not None:
+        stored = recall.keep(summary.question_key, summary.path, summary)
+    else:
+        stored = store.put_file(unit.store_key, summary.path)
+    return stored.key, stored.size_bytes
 
 
 def to_failure(error: BaseException) -> Failure:
@@ -356,78 +443,3 @@ def to_failure(error: BaseException) -> Failure:
         return Failure(reason, "the worker ran out of memory")
     first_line = (str(error).strip().splitlines() or [""])[0][:300]
     return Failure(reason, f"the server met an unexpected error: {type(error).__name__}: {first_line}")
-
-
-def preflight_unit(
-    unit: PreflightUnit, policy: SourcePolicy, limits: SourceLimits | None = None
-) -> PreflightDone:
-    """Binds the query to a few files.
-
-    It is rejected if it does not parse, or if no file that can be read fits it; a file that cannot be
-    read says nothing about the query.
-    """
-    rejection: str | None = None
-    try:
-        plan = load_plan(unit.codegen, unit.selection, unit.tree_name)
-        if plan.script is not None:
-            # What it needs shows only when it runs.
-            return PreflightDone(unit.request_id)
-        rejection = _reject(plan, unit.files[:_PREFLIGHT_FILES], unit.result_format, policy, limits)
-    except InvalidRequest as error:
-        rejection = error.message
-    except Exception:
-        # A defect here must not keep a request from its files: each will tell its own reason.
-        log.exception("preflight failed unexpectedly")
-    return PreflightDone(unit.request_id, rejection)
-
-
-def _reject(
-    plan: Plan,
-    files: Sequence[Sequence[str]],
-    result_format: ResultFormat,
-    policy: SourcePolicy,
-    limits: SourceLimits | None,
-) -> str | None:
-    """Why the query fits none of the files that can be read; None if it fits one, or none can be read."""
-    faults: list[InvalidRequest] = []
-    for replicas in files:
-        try:
-            if _fits(plan, replicas, result_format, policy, limits):
-                return None
-        except (QueryError, FormatError) as fault:
-            faults.append(fault)
-    # A file without the tree may be of another kind; what one with the tree lacks is to the point.
-    faults.sort(key=lambda fault: isinstance(fault, UnknownTree))
-    return faults[0].message if faults else None
-
-
-def _fits(
-    plan: Plan,
-    replicas: Sequence[str],
-    result_format: ResultFormat,
-    policy: SourcePolicy,
-    limits: SourceLimits | None,
-) -> bool:
-    """Whether a replica can be read.
-
-    Raises:
-        QueryError, FormatError: it can, and the query does not fit it.
-    """
-    for replica in replicas:
-        try:
-            with RootFile(open_source(replica, policy, limits)) as file:
-                bound = bind_to_file(plan, file)
-                require_some_tree(bound, file)
-                check_bound(bound, file, result_format)
-                return True
-        except (TransformError, SourceRefused) as error:
-            log.info("preflight cannot read a replica: %s", error.message)
-    return False
-
-
-def check_bound(bound: BoundPlan, file: RootFile, result_format: ResultFormat) -> None:
-    """Raises QueryError or FormatError if the plan cannot be evaluated, or its result not be written."""
-    check_format(bound, result_format)
-    for output in bound.outputs:
-        empty = evaluate_empty(output, file.tree(output.tree))
-        check_columns(schema_of(empty), result_format)

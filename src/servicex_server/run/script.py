@@ -31,9 +31,7 @@ from servicex_server.run.write.fit import check_format
 from servicex_server.run.write.open import new_result
 from servicex_server.run.write.protocol import Writer
 from servicex_server.source.local import LocalSource
-from servicex_server.source.open import open_source
-from servicex_server.source.policy import SourcePolicy
-from servicex_server.source.protocol import ByteSource, SourceLimits
+from servicex_server.source.protocol import ByteSource
 
 CHUNK_BYTES = 64 * 2**20
 """The result is encoded in pieces of about this size."""
@@ -59,23 +57,25 @@ class ScriptCounts:
 def transform_script(
     script: ScriptQuery,
     location: str,
+    source: ByteSource,
     *,
     result_format: ResultFormat,
     output: Path,
-    policy: SourcePolicy,
-    source_limits: SourceLimits | None,
     sandbox: SandboxLimits | None,
     compression: Compression | None,
     provenance: Mapping[str, str],
     started: float,
+    opened: float,
 ) -> ScriptCounts:
     """Runs the code over one replica and writes what it returns to `output`.
 
     Args:
+        location, source: the replica, which is open.
         sandbox: what the code may use; None where python queries are switched off.
         compression: of the result; None for its format's default.
         provenance: what the result says of its origin.
         started: when the work at this file began, with other replicas maybe, on the monotonic clock.
+        opened: when this replica was opened, on the same clock.
 
     Raises:
         QueryError: the code failed; says in which of its lines.
@@ -85,17 +85,12 @@ def transform_script(
     if sandbox is None:
         message = "the code generator 'python' is switched off here"
         raise UnknownCodegen(message)
-    opened = time.monotonic()
-    source = open_source(location, policy, source_limits)
-    try:
-        with _input(source, location, output.parent, sandbox, started) as input_file:
-            fetched = time.monotonic()
-            left_s = max(_LEAST_TIME_S, started + sandbox.file_time_s - fetched)
-            limits = replace(sandbox, time_s=min(sandbox.time_s, round(left_s, 1)))
-            arrays = run_script(script.source, input_file, limits, output.parent)
-            ended = time.monotonic()
-    finally:
-        source.close()
+    with _input(source, location, output.parent, sandbox, started) as input_file:
+        fetched = time.monotonic()
+        left_s = max(_LEAST_TIME_S, started + sandbox.file_time_s - fetched)
+        limits = replace(sandbox, time_s=min(sandbox.time_s, round(left_s, 1)))
+        arrays = run_script(script.source, input_file, limits, output.parent)
+        ended = time.monotonic()
     outputs = [_to_output(each) for each in arrays]
     if result_format is ResultFormat.PARQUET and len(outputs) > 1:
         outputs = _stack(outputs)

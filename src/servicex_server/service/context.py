@@ -45,6 +45,7 @@ class Services:
         codegens: names of code generators and what they are.
         withheld: names of generators that this server knows but does not offer, and why.
         compressions: of results whose submitter asks for none; formats that are missing have their default.
+        result_cache: results of earlier requests are taken, unless a request asks for none.
         notifier: wakes those who wait for a request.
         streams: those who follow requests, event by event.
         backlog: what this process still has to hand to the queue.
@@ -61,6 +62,7 @@ class Services:
     codegens: Mapping[str, str] = field(default_factory=lambda: dict(CODEGENS))
     withheld: Mapping[str, str] = field(default_factory=dict)
     compressions: Mapping[ResultFormat, Compression] = field(default_factory=dict)
+    result_cache: bool = True
     notifier: Notifier = field(default_factory=Notifier)
     streams: Streams = field(default_factory=Streams)
     backlog: Backlog = field(default_factory=Backlog)

@@ -13,6 +13,7 @@ from servicex_server.model.request import Principal
 from servicex_server.service.context import Services
 from servicex_server.service.effect import announce
 from servicex_server.service.read import get_request, missing
+from servicex_server.service.remove import remove_doomed
 
 _ROWS_AT_ONCE = 2_000
 """Rows removed in one transaction, so that other changes do not wait for a large request to go."""
@@ -47,17 +48,21 @@ async def delete(services: Services, principal: Principal, ref: str) -> None:
 
 
 async def purge(services: Services) -> int:
-    """Removes every hidden request for good, objects first; returns how many."""
+    """Removes every hidden request for good, objects first; returns how many.
+
+    Objects that it shares with others stay until the last request goes.
+    """
     gone = 0
     for request_id, number in await services.db.read(requests.list_deleted):
         await _purge_one(services, request_id, number)
         gone += 1
+    await remove_doomed(services)
     return gone
 
 
 async def _purge_one(services: Services, request_id: RequestId, number: int) -> None:
     await services.store.delete_prefix(f"{request_id}/")
-    while await services.db.write(results.delete_some, number, _ROWS_AT_ONCE):
+    while await services.db.write(results.delete_some, number, _ROWS_AT_ONCE, services.clock()):
         pass
     while await services.db.write(datasets.delete_some_files, number, _ROWS_AT_ONCE):
         pass

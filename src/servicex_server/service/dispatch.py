@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _WORKING = frozenset({RequestState.LOOKUP, RequestState.RUNNING})
 _PAUSE_AFTER_DEFECT_S = 1.0
+_ADLER32 = re.compile("[0-9A-Fa-f]{8}")
 
 
 async def resume(services: Services) -> None:
@@ -192,6 +194,7 @@ def _to_preflight(services: Services, question: Question, files: Iterable[Datase
         result_format=question.result_format,
         deadline_s=services.limits.preflight_deadline_s,
         tree_name=question.tree_name,
+        owner=question.owner,
     )
 
 
@@ -204,13 +207,23 @@ def _to_units(services: Services, question: Question, waiting: Iterable[Waiting]
             codegen=question.codegen,
             selection=question.selection,
             result_format=question.result_format,
-            # The attempt is part of the key, so that a late double of an earlier attempt cannot
-            # replace an object that counts.
+            # Of a result that is not shared. The attempt is part of the key, so that a late double of an
+            # earlier attempt cannot replace an object that counts.
             store_key=f"{question.id}/{file.file_id}-0-{file.attempt}",
             attempt=file.attempt,
             deadline_s=services.limits.file_deadline_s,
             tree_name=question.tree_name,
             compression=question.compression,
+            owner=question.owner,
+            uses_cache=question.uses_cache and services.result_cache,
+            checksum=_to_checksum(file.adler32),
         )
         for file in waiting
     ]
+
+
+def _to_checksum(adler32: str | None) -> str | None:
+    """The checksum as units carry it; a file list has none but a word in its place."""
+    if adler32 is None or _ADLER32.fullmatch(adler32) is None:
+        return None
+    return f"adler32:{adler32.lower()}"

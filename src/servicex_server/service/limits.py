@@ -43,6 +43,9 @@ class Limits:
         stream_pause_s: shortest time between two looks of one that has caught up.
         stream_quiet_s: after this long without news a stream says that it lives.
         stream_life_s: longest life of a stream; its reader then comes again, and shows who he is.
+        orphan_age_s: shared objects younger than this may be about to be reported.
+        user_requests: unfinished requests of one user.
+        user_files: files without an outcome in unfinished requests of one user.
     """
 
     selection_bytes: int = 2**20
@@ -76,3 +79,6 @@ class Limits:
     stream_pause_s: float = 0.1
     stream_quiet_s: float = 15.0
     stream_life_s: float = 3600.0
+    orphan_age_s: float = 2 * 86400.0
+    user_requests: int = 5_000
+    user_files: int = 500_000

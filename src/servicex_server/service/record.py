@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from servicex_server.db import result as results
+from servicex_server.db import shared
 from servicex_server.db import unit as units
 from servicex_server.db.result import NewAttempt, NewResult, Work
 from servicex_server.db.session import Transaction
@@ -23,6 +25,7 @@ from servicex_server.model.lifecycle import (
 )
 from servicex_server.model.naming import object_name
 from servicex_server.model.progress import TICK
+from servicex_server.model.shared import is_shared
 from servicex_server.model.tally import to_document
 from servicex_server.model.unit import Failure, FileDone, FileFailed, PreflightDone, Reason, Report
 from servicex_server.store.protocol import StoredObject
@@ -55,7 +58,8 @@ class Recorded:
     Attributes:
         effects: of the lifecycle, by request, in order.
         again: units for another attempt.
-        discarded: store keys of objects that do not count.
+        discarded: store keys of objects that do not count, and that only their request knew.
+        has_doomed: shared objects that nothing names wait to be removed.
         results: outcomes that are new.
         attempts: failed attempts that are new.
     """
@@ -65,6 +69,7 @@ class Recorded:
     discarded: list[str] = field(default_factory=list)
     results: list[NewResult] = field(default_factory=list)
     attempts: list[NewAttempt] = field(default_factory=list)
+    has_doomed: bool = False
 
 
 def record(
@@ -72,6 +77,7 @@ def record(
 ) -> Recorded:
     """Stores what the reports tell of requests that still want to know; repeats change nothing."""
     recorded = Recorded()
+    shelf = _Shelf(transaction, observed)
     by_request: dict[RequestId, list[Observed]] = {}
     for item in observed:
         by_request.setdefault(item.report.request_id, []).append(item)
@@ -83,8 +89,11 @@ def record(
             by_request[request_id],
             max_attempts=max_attempts,
             now=now,
+            shelf=shelf,
             recorded=recorded,
         )
+    recorded.has_doomed = shelf.store(transaction, now)
+    recorded.discarded = [key for key in recorded.discarded if not is_shared(key)]
     return recorded
 
 
@@ -95,6 +104,7 @@ def _record_request(
     *,
     max_attempts: int,
     now: datetime,
+    shelf: _Shelf,
     recorded: Recorded,
 ) -> None:
     preflights = [item.report for item in observed if isinstance(item.report, PreflightDone)]
@@ -109,7 +119,7 @@ def _record_request(
     if locked is None or not accepts_outcomes(locked.life):
         recorded.discarded += _unwanted(transaction, locked, outcomes)
         return
-    ledger = _Ledger(transaction, locked, outcomes, max_attempts, now)
+    ledger = _Ledger(transaction, locked, outcomes, shelf, max_attempts=max_attempts, now=now)
     for item in outcomes:
         ledger.take(item)
     effects = ledger.store(transaction)
@@ -141,6 +151,41 @@ def _unwanted(
     return [report.store_key for report in done if report.store_key not in kept]
 
 
+class _Shelf:
+    """The shared objects that a batch tells of, locked until all of it is recorded.
+
+    An object is held before anything is decided about it: nobody else can doom it, or remove it, meanwhile.
+    """
+
+    def __init__(self, transaction: Transaction, observed: Iterable[Observed]) -> None:
+        self._named: Counter[str] = Counter()
+        self._held = shared.hold_objects(
+            transaction,
+            {
+                item.report.store_key
+                for item in observed
+                if isinstance(item.report, FileDone)
+                and item.stored is not None
+                and is_shared(item.report.store_key)
+            },
+        )
+
+    def may_name(self, key: str) -> bool:
+        """Whether a result may name the object: it is not on its way out of the store, or out already."""
+        return not is_shared(key) or self._held.get(key) is not None
+
+    def name(self, key: str) -> None:
+        """Takes note that one more result names the object."""
+        if is_shared(key):
+            self._named[key] += 1
+
+    def store(self, transaction: Transaction, now: datetime) -> bool:
+        """Stores what names them, and dooms what nothing names; whether there is such."""
+        shared.add_names(transaction, self._named)
+        unnamed = [key for key, n_results in self._held.items() if n_results == 0 and key not in self._named]
+        return bool(unnamed and shared.doom_objects(transaction, unnamed, now))
+
+
 class _Ledger:
     """The new entries of one locked request, told from repeats."""
 
@@ -149,11 +194,14 @@ class _Ledger:
         transaction: Transaction,
         locked: LockedRequest,
         observed: Sequence[Observed],
+        shelf: _Shelf,
+        *,
         max_attempts: int,
         now: datetime,
     ) -> None:
         ids = {item.report.file_id for item in observed if not isinstance(item.report, PreflightDone)}
         self._locked = locked
+        self._shelf = shelf
         self._max_attempts = max_attempts
         self._now = now
         self._files = units.find_files(transaction, locked.dataset_id, ids)
@@ -171,7 +219,7 @@ class _Ledger:
     def take(self, item: Observed) -> None:
         match item.report:
             case FileDone() if item.stored is None:
-                self._take_failure(_missing_object(item.report))
+                self._take_lost(item.report, "the result was reported, but it is not in the store")
             case FileDone():
                 self._take_success(item.report, item.stored)
             case FileFailed():
@@ -201,6 +249,7 @@ class _Ledger:
                 "total_seconds": locked.total_seconds + sum(seconds),
                 "total_bytes": locked.total_bytes + sum(row.size_bytes for row in good),
                 "total_events": locked.total_events + sum(row.n_events_in for row in good),
+                "cached": locked.cached + sum(row.is_cached for row in good),
             }
         return totals
 
@@ -211,6 +260,10 @@ class _Ledger:
             if self._ended.get(work) != report.store_key:
                 self.discarded.append(report.store_key)
             return
+        if not self._shelf.may_name(report.store_key):
+            self._take_lost(report, "an earlier result was taken, which has just been deleted")
+            return
+        self._shelf.name(report.store_key)
         position, paths = file
         name = self._locked.renamed.get(str(position)) or object_name(paths[0], self._locked.result_format)
         self._ended[work] = report.store_key
@@ -234,10 +287,20 @@ class _Ledger:
                 reason=None,
                 created_at=self._next_time(),
                 tally=to_document(report.tally),
+                is_cached=report.is_cached,
             )
         )
 
-    def _take_failure(self, report: FileFailed) -> None:
+    def _take_lost(self, report: FileDone, why: str) -> None:
+        """A worker's word without an object that counts is a failed attempt.
+
+        Where an earlier result was taken there is another attempt in any case: it makes a new one.
+        """
+        self._take_failure(
+            _to_failure(report, why), is_worth_another=report.is_cached and report.attempt == 1
+        )
+
+    def _take_failure(self, report: FileFailed, *, is_worth_another: bool = False) -> None:
         work: Work = (report.file_id, report.entry_start)
         attempt = (report.file_id, report.entry_start, report.attempt)
         file = self._files.get(report.file_id)
@@ -258,7 +321,7 @@ class _Ledger:
                 created=self._now,
             )
         )
-        if failure.reason.is_transient and report.attempt < self._max_attempts:
+        if is_worth_another or (failure.reason.is_transient and report.attempt < self._max_attempts):
             self.again.append(Again(self._locked.id, report.file_id, report.entry_start, report.attempt))
             return
         self._ended[work] = None
@@ -289,13 +352,12 @@ class _Ledger:
         return self._last
 
 
-def _missing_object(report: FileDone) -> FileFailed:
-    """A worker's word without an object in the store counts as a failed attempt."""
+def _to_failure(report: FileDone, why: str) -> FileFailed:
     return FileFailed(
         request_id=report.request_id,
         file_id=report.file_id,
         path=report.path,
-        failure=Failure(Reason.LOST, "the result was reported, but it is not in the store"),
+        failure=Failure(Reason.LOST, why),
         seconds=report.seconds,
         attempt=report.attempt,
         entry_start=report.entry_start,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from servicex_server.db.session import Transaction
 from servicex_server.errors import Busy, ServicexError
@@ -120,7 +121,7 @@ class _Memory:
         told = {request_id for request_id, effects in last.effects if effects}
         forgotten = [item for item in self._effects.items() if item[0] not in told]
         again = [again for again in self._again if again not in last.again]
-        return Recorded(last.effects + forgotten, last.again + again, last.discarded)
+        return replace(last, effects=last.effects + forgotten, again=last.again + again)
 
 
 async def _record(services: Services, reports: Sequence[Report], memory: _Memory) -> None:
@@ -172,6 +173,8 @@ async def _follow_up(services: Services, recorded: Recorded) -> None:
             await services.store.delete(key)
         except (OSError, ValueError, ServicexError) as error:
             logger.warning("an object that does not count stays until its request is deleted: %s", error)
+    if recorded.has_doomed:
+        services.backlog.purge_asked.set()
 
 
 def _to_retry(services: Services, again: Again) -> Retry:

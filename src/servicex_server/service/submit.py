@@ -19,6 +19,7 @@ from servicex_server.db.session import Transaction
 from servicex_server.errors import (
     Busy,
     InvalidRequest,
+    LimitReached,
     NotFound,
     QueryError,
     SourceRefused,
@@ -27,7 +28,7 @@ from servicex_server.errors import (
 )
 from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import RequestState, ResultDestination
-from servicex_server.model.lifecycle import Effect, EnterState, FilesKnown, Lifecycle, step
+from servicex_server.model.lifecycle import Effect, EnterState, FilesKnown, Lifecycle, StartPreflight, step
 from servicex_server.model.naming import object_name, unique_object_names
 from servicex_server.model.request import Principal, Submission, TransformRequest
 from servicex_server.plan.parse import parse
@@ -67,17 +68,20 @@ async def submit(services: Services, principal: Principal, submission: Submissio
         InvalidRequest: what is wrong with the submission, or (from the preflight) with the query on
             these files; nothing is stored then.
         StoreFull: there is hardly any room for results.
+        LimitReached: the caller has as much unfinished work as one user may have.
     """
     inputs = await asyncio.to_thread(_check, services, submission)
     new = _new_request(services, principal, submission, inputs)
     with_preflight = services.limits.preflight_files > 0
-    effects = await services.db.write(_store, new, inputs, with_preflight=with_preflight)
+    effects = await services.db.write(
+        _store, new, inputs, with_preflight=with_preflight, limits=services.limits
+    )
     await act(services, new.id, effects)
     logger.info(
         "request.submitted: %s of %s, %d files, %s to %s",
         *(new.id, principal.name, len(inputs.paths), submission.codegen, submission.result_format.value),
     )
-    if with_preflight and services.limits.preflight_wait_s > 0:
+    if any(isinstance(effect, StartPreflight) for effect in effects) and services.limits.preflight_wait_s > 0:
         await _await_preflight(services, new.id)
     return new.id
 
@@ -232,24 +236,48 @@ def _new_request(
         submit_time=services.clock(),
         renamed=inputs.renamed,
         compression=str(compression) if compression is not None else None,
+        uses_cache=submission.uses_cache and services.result_cache,
     )
 
 
 def _store(
-    transaction: Transaction, new: NewRequest, inputs: _Inputs, *, with_preflight: bool
+    transaction: Transaction, new: NewRequest, inputs: _Inputs, *, with_preflight: bool, limits: Limits
 ) -> tuple[Effect, ...]:
+    _check_share(transaction, new, len(inputs.paths), limits)
     dataset_id, n_files = datasets.use_file_list(
         transaction,
         name=inputs.dataset,
         paths=inputs.paths,
         now=new.submit_time,
     )
-    event = FilesKnown(f"submit by {new.owner}", n_files, with_preflight)
-    life, effects = step(Lifecycle(), event)
-    # Stored before or not: run again after a commit whose word was lost, the effects are the same.
-    requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)
+    # What fitted these files once need not be tried again.
+    with_preflight = with_preflight and not requests.has_answered(transaction, new, dataset_id)
+    cause = f"submit by {new.owner}"
+    life, effects = step(Lifecycle(), FilesKnown(cause, n_files, with_preflight))
+    stored = requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)
+    if stored is None:
+        # Run again after a commit whose word was lost: the effects are those of the first time.
+        is_tried = requests.is_tried(transaction, new.id)
+        _, effects = step(Lifecycle(), FilesKnown(cause, n_files, with_preflight=not is_tried))
     states = dict.fromkeys((RequestState.SUBMITTED, life.state))
-    return (*effects, *(EnterState(event.cause, state) for state in states))
+    return (*effects, *(EnterState(cause, state) for state in states))
+
+
+def _check_share(transaction: Transaction, new: NewRequest, n_files: int, limits: Limits) -> None:
+    n_requests, n_waiting = requests.count_open(transaction, new.owner, new.id)
+    if n_requests >= limits.user_requests:
+        message = (
+            f"you have {n_requests:,} unfinished requests, and this server takes at most "
+            f"{limits.user_requests:,} of one user; submit again when some have finished, or cancel some"
+        )
+        raise LimitReached(message)
+    if n_waiting + n_files > limits.user_files:
+        message = (
+            f"{n_files:,} files beside the {n_waiting:,} that your unfinished requests wait for are more "
+            f"than the {limits.user_files:,} that this server takes of one user; submit fewer, or again "
+            "when some are done"
+        )
+        raise LimitReached(message)
 
 
 async def _await_preflight(services: Services, request_id: RequestId) -> None:

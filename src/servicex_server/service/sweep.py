@@ -20,6 +20,7 @@ from servicex_server.service.context import Services
 from servicex_server.service.delete import purge
 from servicex_server.service.effect import act, keep_effects
 from servicex_server.service.expire import expire_results
+from servicex_server.service.remove import remove_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -111,13 +112,13 @@ async def clear_scratch(services: Services) -> int:
 
 
 async def remove_orphans(services: Services) -> int:
-    """Removes objects of requests that no longer exist; returns how many."""
+    """Removes objects of requests that no longer exist, and shared ones of none; returns how many."""
     gone = 0
     async for request_id in iter_orphans(services):
         removed = await services.store.delete_prefix(f"{request_id}/")
         logger.info("%d objects of the unknown request %s are removed", removed, request_id)
         gone += removed
-    return gone
+    return gone + await remove_unknown(services)
 
 
 async def iter_orphans(services: Services) -> AsyncIterator[str]:
@@ -176,6 +177,7 @@ def _repair(transaction: Transaction, request_id: RequestId, now: datetime) -> t
         "total_seconds": rows.total_seconds,
         "total_bytes": rows.total_bytes,
         "total_events": rows.total_events,
+        "cached": rows.cached,
     }
     event = CountsAudited("audit of the counters", rows.completed, rows.failed)
     return advance(transaction, locked, event, now, totals)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import random
@@ -22,6 +21,7 @@ import httpx
 from servicex_server.errors import SourceCorrupt, SourceRefused, SourceUnavailable
 from servicex_server.model.naming import show_location
 from servicex_server.source import ranges
+from servicex_server.source.access import digest_url
 from servicex_server.source.policy import SourcePolicy, check_host
 from servicex_server.source.protocol import SourceLimits
 from servicex_server.source.transport import CheckedTransport
@@ -32,6 +32,7 @@ _HEAD_BYTES = 32 * 1024
 """The first request asks for so much: a file's header and directory usually lie within."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+_STRONG_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]+"')
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
 
@@ -50,12 +51,14 @@ class _Piece:
     Attributes:
         size_bytes: of the whole file.
         version: the server's tag of the file's content.
+        tag: that tag, if it is a strong one.
         is_whole: the server ignored the range; the body went to the spool.
     """
 
     data: bytes
     size_bytes: int
     version: str
+    tag: str | None
     is_whole: bool = False
 
 
@@ -90,8 +93,10 @@ class HttpSource:
         self._head = head.data
         self.size_bytes = head.size_bytes
         self._version = head.version
-        digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+        digest = digest_url(url)
         self.identity = f"http:{digest}:{head.size_bytes}:{head.version}"
+        # A weak tag, or a time of change in whole seconds, may stay when bytes change.
+        self.fingerprint = f"http:{digest}:{head.size_bytes}:{head.tag}" if head.tag is not None else None
 
     def read_ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         ranges.check_within(wanted, self.size_bytes, self.location)
@@ -213,7 +218,7 @@ class HttpSource:
         if len(body) != expected - start:
             message = f"the answer ended after {len(body)} of {expected - start} bytes"
             raise _Retry(message)
-        return _Piece(bytes(body), total, _version(response))
+        return _Piece(bytes(body), total, _version(response), _strong_tag(response))
 
     def _read_whole(self, response: httpx.Response, end: float) -> _Piece:
         """Keeps a file from a server that does not serve ranges, if it is not too large."""
@@ -236,7 +241,7 @@ class HttpSource:
         if length.isdigit() and size_bytes != int(length):
             message = f"the answer ended after {size_bytes} of {length} bytes"
             raise _Retry(message)
-        return _Piece(b"", size_bytes, _version(response), is_whole=True)
+        return _Piece(b"", size_bytes, _version(response), _strong_tag(response), is_whole=True)
 
     def _open_spool(self) -> int:
         if self._spool is None:
@@ -282,3 +287,9 @@ class HttpSource:
 def _version(response: httpx.Response) -> str:
     tag = response.headers.get("etag") or response.headers.get("last-modified") or ""
     return str(tag).removeprefix("W/")
+
+
+def _strong_tag(response: httpx.Response) -> str | None:
+    """The tag that no other content of this URL has (RFC 9110, 8.8.3), if the server gives one."""
+    tag = response.headers.get("etag", "")
+    return str(tag) if _STRONG_TAG.fullmatch(tag) else None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from servicex_server.errors import SourceMissing, SourceRefused, SourceUnavailable
 from servicex_server.source import ranges
+from servicex_server.source.access import has_settled
 from servicex_server.source.policy import SourcePolicy, may_read_local, refuse_local
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
@@ -40,6 +41,7 @@ class LocalSource:
             raise
         self.size_bytes = status.st_size
         self.identity = f"local:{path}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+        self.fingerprint = self.identity if has_settled(status.st_mtime) else None
 
     def _check_opened(self, policy: SourcePolicy) -> None:
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):

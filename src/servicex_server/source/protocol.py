@@ -21,6 +21,14 @@ class ByteSource(Protocol):
         ...
 
     @property
+    def fingerprint(self) -> str | None:
+        """Names the content for good: equal fingerprints, now and later, mean equal bytes.
+
+        None if the place does not tell enough for that.
+        """
+        ...
+
+    @property
     def size_bytes(self) -> int: ...
 
     @property

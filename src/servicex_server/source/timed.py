@@ -18,6 +18,7 @@ class TimedSource:
         self._lock = threading.Lock()
         self.location = source.location
         self.identity = source.identity
+        self.fingerprint = source.fingerprint
         self.size_bytes = source.size_bytes
         self.seconds_waiting = 0.0
         """Wall time of all reads, added up over threads."""

@@ -9,6 +9,7 @@ from typing import Any
 from servicex_server.errors import SourceRefused, SourceUnavailable
 from servicex_server.model.naming import show_location
 from servicex_server.source import address, ranges
+from servicex_server.source.access import digest_url, has_settled
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
 from servicex_server.source.url import split_url
@@ -58,6 +59,10 @@ class XrootdSource:
             raise
         self.size_bytes = int(info.size)
         self.identity = f"root:{self.location}:{info.size}:{info.modtime}"
+        # Of the whole URL: what follows its path may name a member of an archive.
+        self.fingerprint = (
+            f"root:{digest_url(str(parts))}:{info.size}:{info.modtime}" if has_settled(info.modtime) else None
+        )
 
     def _check_data_server(self) -> None:
         server = str(self._file.get_property("DataServer") or "")

@@ -22,6 +22,18 @@ class MeasuredStore:
         with _timed("put"):
             return self._store.put_file(key, path)
 
+    def put_note(self, key: str, content: bytes) -> None:
+        with _timed("put_note"):
+            self._store.put_note(key, content)
+
+    def read_note(self, key: str) -> bytes | None:
+        with _timed("read_note"):
+            return self._store.read_note(key)
+
+    def has(self, key: str) -> bool:
+        with _timed("has"):
+            return self._store.has(key)
+
     def scratch_folder(self) -> Path:
         return self._store.scratch_folder()
 

@@ -8,6 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+MAX_NOTE_BYTES = 2**20
+"""What `read_note` returns at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
@@ -55,6 +58,30 @@ class Store(Protocol):
             StoreUnavailable: a store elsewhere cannot be reached, or refuses us, after all patience.
             ValueError: no such key can be, or it lies within another object's key (told by stores that
                 cannot hold both).
+        """
+        ...
+
+    def put_note(self, key: str, content: bytes) -> None:
+        """Puts a few bytes, as a whole or not at all, in place of what is there. A power cut may undo it.
+
+        Raises:
+            ResourceExhausted, StoreUnavailable, ValueError: as `put_file`.
+        """
+        ...
+
+    def read_note(self, key: str) -> bytes | None:
+        """What `put_note` put, or None if there is nothing, or more than `MAX_NOTE_BYTES`.
+
+        Raises:
+            StoreUnavailable: a store elsewhere cannot be reached.
+        """
+        ...
+
+    def has(self, key: str) -> bool:
+        """Whether there is an object.
+
+        Raises:
+            StoreUnavailable: a store elsewhere cannot be reached.
         """
         ...
 

@@ -26,6 +26,7 @@ from servicex_server.queue.codec import decode_report, decode_unit, encode_repor
 from servicex_server.queue.frame import FrameError, pack_frame, unpack_length
 
 PLAIN: dict[object, st.SearchStrategy[object]] = {
+    bool: st.booleans(),
     str: st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
     int: st.integers(-(2**63), 2**63 - 1),
     float: st.floats(allow_nan=False),

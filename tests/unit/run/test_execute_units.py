@@ -18,7 +18,8 @@ from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.tally import WeightSum
 from servicex_server.model.unit import FileDone, FileFailed, PreflightUnit, Reason, TransformUnit
-from servicex_server.run.execute import preflight_unit, transform_file, transform_unit
+from servicex_server.run.execute import transform_file, transform_unit
+from servicex_server.run.preflight import preflight_unit
 from servicex_server.source.local import LocalSource
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.backends.memory import MemoryStore

@@ -148,6 +148,7 @@ class Remote:
 
     location = "https://host/x.root"
     identity = "x"
+    fingerprint = None
     bytes_read = 0
 
     def __init__(self, content: bytes) -> None:

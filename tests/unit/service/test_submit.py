@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from service_bench import OTHER, QUICK, USER, Bench, is_running, new_bench, open_bench, prepare, succeed
+from service_bench import (
+    OTHER,
+    QUICK,
+    SELECTION,
+    USER,
+    Bench,
+    is_running,
+    new_bench,
+    open_bench,
+    prepare,
+    succeed,
+)
 from servicex_server.errors import (
     InvalidRequest,
     QueryError,
@@ -83,7 +94,7 @@ async def test_a_rejected_query_leaves_the_file_list_that_others_use(bench: Benc
     async with bench.working(reject_second):
         request = await bench.until_ended(await submit(bench.services, USER, bench.submission()))
         with pytest.raises(QueryError):
-            await submit(bench.services, OTHER, bench.submission())
+            await submit(bench.services, OTHER, bench.submission(selection=SELECTION + " "))
     assert [dataset.id for dataset in await list_datasets(bench.services, ANYONE)] == [request.dataset_id]
 
 

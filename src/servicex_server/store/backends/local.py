@@ -21,7 +21,7 @@ import anyio.to_thread
 from servicex_server.errors import ConfigurationError, NotFound, ResourceExhausted
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
-from servicex_server.store.protocol import Room, StoredObject
+from servicex_server.store.protocol import MAX_NOTE_BYTES, Room, StoredObject
 
 PIECE_BYTES = 1024 * 1024
 MIN_FREE_BYTES = 64 * 1024 * 1024
@@ -76,19 +76,43 @@ class LocalStore:
             status = finished.stat()
             self._place(finished, target)
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-            message = f"the store takes no key {key!r}: it lies within another object's key, or one within it"
-            raise ValueError(message) from error
+            raise _misplaced(key) from error
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            message = f"the result store's disk is full: {error.strerror}"
-            raise ResourceExhausted(message) from error
+            raise _full(error) from error
         finally:
             for leftover in {path, finished}:
                 if leftover.is_relative_to(self._scratch):
                     leftover.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         return _describe(key, status)
+
+    def put_note(self, key: str, content: bytes) -> None:
+        target = self._path(key)
+        finished = self._scratch / f"note-{uuid.uuid4()}"
+        try:
+            finished.write_bytes(content)
+            self._move(finished, target)
+        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+            raise _misplaced(key) from error
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise _full(error) from error
+        finally:
+            finished.unlink(missing_ok=True)
+
+    def read_note(self, key: str) -> bytes | None:
+        try:
+            with self._path(key).open("rb") as file:
+                content = file.read(MAX_NOTE_BYTES + 1)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        return content if len(content) <= MAX_NOTE_BYTES else None
+
+    def has(self, key: str) -> bool:
+        return _file_status(self._path(key)) is not None
 
     def _check_room(self, path: Path) -> None:
         free_bytes = shutil.disk_usage(self._scratch).free
@@ -114,18 +138,24 @@ class LocalStore:
 
     def _place(self, finished: Path, target: Path) -> None:
         """Moves the file to its key and makes the move survive a power cut."""
+        new_folders = self._move(finished, target)
+        for folder in {target.parent, *(new.parent for new in new_folders)}:
+            with suppress(FileNotFoundError):
+                _sync(folder)
+
+    def _move(self, finished: Path, target: Path) -> list[Path]:
+        """Moves the file to its key; the folders that were made for it."""
         for attempt in itertools.count(1):
             try:
                 new_folders = self._make_folders(target.parent)
                 finished.replace(target)
-                break
             except (FileNotFoundError, FileExistsError):
                 # A deletion beside us may take the still empty folder away (mkdir may then see both).
                 if attempt == _PLACE_ATTEMPTS or not finished.exists():
                     raise
-        for folder in {target.parent, *(new.parent for new in new_folders)}:
-            with suppress(FileNotFoundError):
-                _sync(folder)
+            else:
+                return new_folders
+        raise AssertionError  # the last attempt raises
 
     def _make_folders(self, folder: Path) -> list[Path]:
         missing = list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
@@ -223,6 +253,16 @@ def _describe(key: str, status: os.stat_result) -> StoredObject:
     # The suffix tells S3 clients that the tag is no MD5 sum, so that they do not verify it as one.
     etag = hashlib.blake2b(identity, digest_size=16).hexdigest() + "-1"
     return StoredObject(key, status.st_size, etag, datetime.fromtimestamp(int(status.st_mtime), UTC))
+
+
+def _misplaced(key: str) -> ValueError:
+    message = f"the store takes no key {key!r}: it lies within another object's key, or one within it"
+    return ValueError(message)
+
+
+def _full(error: OSError) -> ResourceExhausted:
+    message = f"the result store's disk is full: {error.strerror}"
+    return ResourceExhausted(message)
 
 
 def _file_status(path: Path) -> os.stat_result | None:

@@ -13,7 +13,7 @@ import anyio.to_thread
 from servicex_server.errors import NotFound, ResourceExhausted
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
-from servicex_server.store.protocol import Room, StoredObject
+from servicex_server.store.protocol import MAX_NOTE_BYTES, Room, StoredObject
 
 PIECE_BYTES = 1024 * 1024
 
@@ -40,13 +40,27 @@ class MemoryStore:
     def put_file(self, key: str, path: Path) -> StoredObject:
         check_key(key)
         try:
-            self._check_place(key)
-            self._check_room(key, path.stat().st_size)
-            content = path.read_bytes()
+            known = self._put(key, path.read_bytes())
         finally:
             if path.is_relative_to(self._scratch):
                 path.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+        return known
+
+    def put_note(self, key: str, content: bytes) -> None:
+        self._put(key, content)
+
+    def read_note(self, key: str) -> bytes | None:
+        held = self._objects.get(check_key(key))
+        return held.content if held and len(held.content) <= MAX_NOTE_BYTES else None
+
+    def has(self, key: str) -> bool:
+        return check_key(key) in self._objects
+
+    def _put(self, key: str, content: bytes) -> StoredObject:
+        check_key(key)
+        self._check_place(key)
+        self._check_room(key, len(content))
         now = datetime.now(UTC).replace(microsecond=0)
         # The suffix tells S3 clients that the tag is no MD5 sum, so that they do not verify it as one.
         etag = hashlib.blake2b(content, digest_size=16).hexdigest() + "-1"

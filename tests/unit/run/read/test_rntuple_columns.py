@@ -49,6 +49,10 @@ class CountingSource:
         return self._source.identity
 
     @property
+    def fingerprint(self) -> str | None:
+        return self._source.fingerprint
+
+    @property
     def size_bytes(self) -> int:
         return self._source.size_bytes
 

@@ -33,7 +33,7 @@ from servicex_server.store.backends.s3.signing import LONGEST_S, disposition, si
 from servicex_server.store.backends.s3.unfinished import abort_unfinished
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
-from servicex_server.store.protocol import Room, StoredObject
+from servicex_server.store.protocol import MAX_NOTE_BYTES, Room, StoredObject
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -134,6 +134,33 @@ class S3Store:
             )
             raise StoreUnavailable(message)
         return stored
+
+    def put_note(self, key: str, content: bytes) -> None:
+        self._place.full_key(key)
+        try:
+            obstore.put(self._clients.calling(), key, content)
+        except (BaseError, OSError) as error:
+            raise to_fault(error, self._place) from error
+
+    def read_note(self, key: str) -> bytes | None:
+        self._place.full_key(key)
+        try:
+            result = obstore.get(self._clients.calling(), key)
+            return bytes(result.bytes()) if result.meta["size"] <= MAX_NOTE_BYTES else None
+        except (BaseError, OSError) as error:
+            if is_absent(error):
+                return None
+            raise to_fault(error, self._place) from error
+
+    def has(self, key: str) -> bool:
+        self._place.full_key(key)
+        try:
+            obstore.head(self._clients.calling(), key)
+        except (BaseError, OSError) as error:
+            if is_absent(error):
+                return False
+            raise to_fault(error, self._place) from error
+        return True
 
     def scratch_folder(self) -> Path:
         return self._scratch

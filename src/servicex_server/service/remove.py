@@ -1,0 +1,110 @@
+"""Objects that requests shared leave the store, once no result names them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from datetime import datetime, timedelta
+
+import msgspec
+
+from servicex_server.db import shared
+from servicex_server.errors import NotFound
+from servicex_server.model.shared import SHARDS, is_note, note_key, question_key_of
+from servicex_server.service.context import Services
+from servicex_server.store.protocol import MAX_NOTE_BYTES
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+_PAGE = 200
+_REMEMBERED = timedelta(days=1)
+"""How long reports may be under way that tell of an object which is gone."""
+
+
+class _Pointer(msgspec.Struct):
+    """Of a note, what it points to."""
+
+    store_key: str
+
+
+_pointers = msgspec.json.Decoder(_Pointer)
+
+
+async def remove_doomed(services: Services) -> int:
+    """Removes objects that no result names any more, and the notes that lead to them; returns how many."""
+    gone = 0
+    while keys := await services.db.read(shared.list_doomed, _PAGE):
+        await _remove(services, keys)
+        await services.db.write(shared.mark_removed, keys, services.clock())
+        gone += len(keys)
+    await services.db.write(shared.forget_removed, services.clock() - _REMEMBERED)
+    return gone
+
+
+async def remove_unknown(services: Services) -> int:
+    """Removes what no result names and nobody has told us of for long; returns how many objects.
+
+    Workers that die between a put and its report leave such objects. Young ones may be about to be told of.
+    """
+    oldest = services.clock() - timedelta(seconds=services.limits.orphan_age_s)
+    gone = 0
+    for shard in SHARDS:
+        known = await services.db.read(shared.find_known, shard)
+        answered = {question_key_of(key) for key in known}
+        strangers: list[str] = []
+        async for key in services.store.iter_keys(shard):
+            if question_key_of(key) not in answered if is_note(key) else key not in known:
+                strangers.append(key)
+            if len(strangers) == _PAGE:
+                gone += await _remove_old(services, strangers, oldest)
+                strangers.clear()
+        gone += await _remove_old(services, strangers, oldest)
+    return gone
+
+
+async def _remove_old(services: Services, keys: Iterable[str], oldest: datetime) -> int:
+    old: list[str] = []
+    for key in keys:
+        stored = await services.store.head(key)
+        if stored is None or stored.modified >= oldest:
+            continue
+        if is_note(key):
+            await services.store.delete(key)
+        else:
+            old.append(key)
+    # Doomed first: a report that comes now is refused, or has named the object before.
+    doomed = await services.db.write(shared.doom_objects, old, services.clock()) if old else []
+    await _remove(services, doomed)
+    await services.db.write(shared.mark_removed, doomed, services.clock())
+    if doomed:
+        logger.info("%d shared objects that no result names are removed", len(doomed))
+    return len(doomed)
+
+
+async def _remove(services: Services, keys: Sequence[str]) -> None:
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def remove(key: str) -> None:
+        async with slots:
+            await services.store.delete(key)
+            note = note_key(question_key_of(key))
+            # It may lead to a newer answer by now. One that is written meanwhile is lost, and no harm done.
+            if await _read_pointer(services, note) == key:
+                await services.store.delete(note)
+
+    ended = await asyncio.gather(*(remove(key) for key in keys), return_exceptions=True)
+    for failure in ended:
+        if failure is not None:
+            raise failure
+
+
+async def _read_pointer(services: Services, note: str) -> str | None:
+    try:
+        async with aclosing(services.store.stream(note, 0, MAX_NOTE_BYTES)) as pieces:
+            content = b"".join([piece async for piece in pieces])
+        return _pointers.decode(content).store_key
+    except (NotFound, msgspec.MsgspecError):
+        return None
