@@ -27,19 +27,19 @@ class Task:
     """What the clients do.
 
     Attributes:
-        url: of the server, `http://host:port`.
-        method, target: of every request.
+        urls: of servers, `http://host:port`, that the clients share out among themselves.
+        method: of every request.
+        targets, bodies: asked for and sent in turn.
         headers: further ones.
-        bodies: sent in turn; `{n}` in one stands for the number of the request.
         n_clients: how many at once.
         n_requests: of all clients together.
         warm: requests before those that count.
         keep: how many answers to give back.
     """
 
-    url: str
+    urls: Sequence[str]
     method: str
-    target: str
+    targets: Sequence[str]
     headers: dict[str, str]
     bodies: Sequence[str] = ("",)
     n_clients: int = 16
@@ -82,8 +82,9 @@ def run(task: Task) -> Seen:
 class _Client:
     """One connection, opened again when the server closes it."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._address = (host, port)
+    def __init__(self, host: str) -> None:
+        name, _, port = host.partition(":")
+        self._address = (name, int(port))
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, request: bytes) -> bytes:
@@ -106,10 +107,7 @@ class _Client:
 
 
 async def _work(task: Task) -> Seen:
-    address = urlsplit(task.url)
-    host, port = address.hostname or "", address.port or 80
     head = "".join(f"{name}: {value}\r\n" for name, value in task.headers.items())
-    start = f"{task.method} {task.target} HTTP/1.1\r\nHost: {address.netloc}\r\n{head}"
     seconds: list[float] = []
     answers: list[str] = []
     size = 0
@@ -117,27 +115,26 @@ async def _work(task: Task) -> Seen:
     numbers = iter(range(total))
     begun_s = 0.0
 
-    def request(number: int) -> bytes:
-        body = task.bodies[number % len(task.bodies)].replace("{n}", str(number))
-        length = f"Content-Length: {len(body.encode())}\r\n" if body else ""
-        return f"{start}{length}\r\n{body}".encode()
-
-    async def client() -> None:
+    async def client(url: str) -> None:
         nonlocal size, begun_s
-        connection = _Client(host, port)
+        host = urlsplit(url).netloc
+        connection = _Client(host)
         for number in numbers:
-            asked = request(number)
+            body = task.bodies[number % len(task.bodies)].encode()
+            start = f"{task.method} {task.targets[number % len(task.targets)]} HTTP/1.1\r\nHost: {host}\r\n"
+            length = f"Content-Length: {len(body)}\r\n" if body else ""
+            asked = f"{start}{head}{length}\r\n".encode() + body
             before_s = time.perf_counter()
             if number == task.warm:
                 begun_s = before_s
-            body = await connection.ask(asked)
+            answer = await connection.ask(asked)
             if number >= task.warm:
                 seconds.append(time.perf_counter() - before_s)
-                size += len(body)
+                size += len(answer)
             if len(answers) < task.keep:
-                answers.append(body.decode())
+                answers.append(answer.decode())
 
-    await asyncio.gather(*(client() for _ in range(task.n_clients)))
+    await asyncio.gather(*(client(task.urls[n % len(task.urls)]) for n in range(task.n_clients)))
     spent_s = time.perf_counter() - begun_s
     ordered = sorted(seconds)
     return Seen(
