@@ -103,9 +103,7 @@ class Deployment:
     settings: dict[str, str]
     roles: dict[str, Role] = field(default_factory=dict)
 
-    def add(
-        self, name: str, *arguments: str, module: str = "servicex_server", **settings: str
-    ) -> Role:
+    def add(self, name: str, *arguments: str, module: str = "servicex_server", **settings: str) -> Role:
         """Starts a process under that name."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("SERVICEX_")}
         own = {"data_dir": str(self.folder / name), **self.settings, **settings}

@@ -54,6 +54,11 @@ class Session:
         found: dict[str, Any] = answer.json()
         return found
 
+    def peek(self, request_id: str) -> dict[str, Any]:
+        """The status at once, which the server does not hold back: it is asked for by the list."""
+        listed = self._http.get(TRANSFORM, headers=self._headers).raise_for_status().json()["requests"]
+        return next(each for each in listed if each["request_id"] == request_id)
+
     def cancel(self, request_id: str) -> None:
         self._http.get(f"{TRANSFORM}/{request_id}/cancel", headers=self._headers).raise_for_status()
 
