@@ -18,7 +18,8 @@ import socket
 import statistics
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -94,14 +95,20 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--object-mb", type=int, default=32)
-    parser.add_argument("--total-mb", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What so many readers got, all together."""
+
+    n_readers: int
+    mb_per_s: float
+    cpu_s_per_gb: float
+    resident_mb: float
+
+
+def measure_readers(object_mb: int, total_mb: int, rounds: int, readers: Sequence[int]) -> Iterator[Found]:
+    """Reads about `total_mb` in each round, for each number of readers."""
     key = BucketKey(secrets.token_hex(8), secrets.token_hex(16), RequestId(str(uuid4())))
-    size_bytes = options.object_mb * MEGA
+    size_bytes = object_mb * MEGA
     with (
         tempfile.TemporaryDirectory() as folder,
         socket.create_server(("127.0.0.1", 0), backlog=256) as listener,
@@ -115,23 +122,34 @@ def main() -> None:
         )
         server.start()
         pid = server.pid or 0
-        read_objects(port, target, size_bytes, 2)
-        single = 0.0
-        for n_readers in READERS:
-            times = max(1, options.total_mb // options.object_mb // n_readers)
-            total_mb = times * n_readers * options.object_mb
-            read = partial(read_objects, port, target, size_bytes, times)
-            cpu_before = cpu_s(pid)
-            seconds = [measure(n_readers, read) for _ in range(options.rounds)]
-            cpu_per_gb = (cpu_s(pid) - cpu_before) / (total_mb * options.rounds / 1000)
-            speed = total_mb / statistics.median(seconds)
-            single = single or speed
-            print(
-                f"{n_readers:3} readers: {speed:6.0f} MB/s, {speed / single:.2f} of one; "
-                f"endpoint {cpu_per_gb:.2f} CPU s/GB, {resident_mb(pid):.0f} MB"
-            )
-        server.terminate()
-        server.join()
+        try:
+            read_objects(port, target, size_bytes, 2)
+            for n_readers in readers:
+                times = max(1, total_mb // object_mb // n_readers)
+                total = times * n_readers * object_mb
+                read = partial(read_objects, port, target, size_bytes, times)
+                cpu_before = cpu_s(pid)
+                seconds = [measure(n_readers, read) for _ in range(rounds)]
+                cpu_per_gb = (cpu_s(pid) - cpu_before) / (total * rounds / 1000)
+                yield Found(n_readers, total / statistics.median(seconds), cpu_per_gb, resident_mb(pid))
+        finally:
+            server.terminate()
+            server.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--object-mb", type=int, default=32)
+    parser.add_argument("--total-mb", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    single = 0.0
+    for found in measure_readers(options.object_mb, options.total_mb, options.rounds, READERS):
+        single = single or found.mb_per_s
+        print(
+            f"{found.n_readers:3} readers: {found.mb_per_s:6.0f} MB/s, {found.mb_per_s / single:.2f} of one; "
+            f"endpoint {found.cpu_s_per_gb:.2f} CPU s/GB, {found.resident_mb:.0f} MB"
+        )
 
 
 if __name__ == "__main__":

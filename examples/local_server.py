@@ -92,6 +92,7 @@ def local_server(
     local_roots: Sequence[Path],
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    module: str = "servicex_server",
 ) -> Iterator[LocalServer]:
     """Yield a running server on a free port of 127.0.0.1.
 
@@ -100,10 +101,11 @@ def local_server(
         local_roots: folders below which it may read input files.
         options: further options of `servicex-server up`.
         environment: further settings, as `SERVICEX_...` variables.
+        module: whose `up` it is.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "server.log"
-    command = [sys.executable, "-m", "servicex_server", "up", "--port", "0", "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", module, "up", "--port", "0", "--data-dir", str(data_dir)]
     command += [part for root in local_roots for part in ("--local-root", str(root))]
     started = time.monotonic()
     with log.open("ab") as output:

@@ -26,18 +26,20 @@ class Role:
         arguments: of `servicex-server`.
         environment: all of it.
         log: where its output goes.
+        module: whose command it is.
     """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     log: Path
+    module: str = "servicex_server"
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts the process, in a process group of its own."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                (sys.executable, "-m", "servicex_server", *self.arguments),
+                (sys.executable, "-m", self.module, *self.arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -101,7 +103,7 @@ class Deployment:
     settings: dict[str, str]
     roles: dict[str, Role] = field(default_factory=dict)
 
-    def add(self, name: str, *arguments: str, **settings: str) -> Role:
+    def add(self, name: str, *arguments: str, module: str = "servicex_server", **settings: str) -> Role:
         """Starts a process under that name."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("SERVICEX_")}
         own = {"data_dir": str(self.folder / name), **self.settings, **settings}
@@ -109,6 +111,7 @@ class Deployment:
             arguments,
             {**clean, **{f"SERVICEX_{key.upper()}": value for key, value in own.items()}},
             self.folder / f"{name}.log",
+            module,
         )
         role.start()
         self.roles[name] = role

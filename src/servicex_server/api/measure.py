@@ -57,11 +57,16 @@ class NoteRoute:
         try:
             await self._app(scope, receive, send)
         finally:
-            seen: list[str] | None = scope.get(_SEEN)
-            if seen is not None:
-                route = _template(scope)
-                if route is not None:
-                    seen.append(route)
+            route = _template(scope)
+            if route is not None:
+                note_route(scope, route)
+
+
+def note_route(scope: Scope, template: str) -> None:
+    """Notes the route of an answer that is given without taking it."""
+    seen: list[str] | None = scope.get(_SEEN)
+    if seen is not None:
+        seen.append(template)
 
 
 def _template(scope: Scope) -> str | None:

@@ -17,6 +17,7 @@ from servicex_server.api.events import stream_events
 from servicex_server.api.guard import Guard, HostRule
 from servicex_server.api.measure import Measured, NoteRoute
 from servicex_server.api.middleware import AnswerInTime, BodyLimit, PlainPaths, ResponseHeaders
+from servicex_server.api.ready import ReadyMade
 from servicex_server.api.routes import dataset, history, info, token, transformation
 from servicex_server.api.s3 import build_root_route, build_router
 from servicex_server.api.schemas import Message
@@ -77,7 +78,7 @@ def build_app(services: Services, config: ApiConfig, *, install_pages: InstallPa
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
-        middleware=_middleware(config),
+        middleware=_middleware(config, services),
         responses={"default": {"model": Message, "description": "What is wrong"}},
     )
     app.state.api = context
@@ -110,13 +111,15 @@ def end_streams(app: FastAPI) -> None:
     context.services.streams.close()
 
 
-def _middleware(config: ApiConfig) -> list[Middleware]:
+def _middleware(config: ApiConfig, services: Services) -> list[Middleware]:
     """What a request passes on its way in, in this order."""
     return [
         Middleware(Measured),
         Middleware(ResponseHeaders),
         Middleware(Guard, rule=HostRule.from_names(config.allowed_hosts, config.public_host)),
         Middleware(PlainPaths),
+        # Other servers' commits are unknown here.
+        Middleware(ReadyMade, version=lambda: services.db.version if services.hints is None else None),
         Middleware(BodyLimit, max_bytes=config.max_body_bytes),
         Middleware(AnswerInTime, within_s=config.answer_within_s),
         Middleware(NoteRoute),

@@ -15,9 +15,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -100,8 +100,17 @@ class Database:
         ]
         self._is_closed = False
         self._told_s = -_TELL_EVERY_S
+        self._commits = _Commits()
         for thread in self._writers:
             thread.start()
+
+    @property
+    def version(self) -> int | None:
+        """A number that grows with each commit of this process; None while one is on its way.
+
+        What was read after asking is still true, as far as this process goes, while the answer is the same.
+        """
+        return self._commits.version
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,8 +195,7 @@ class Database:
         wanted = [change for change in group if change.future.set_running_or_notify_cancel()]
         if len(wanted) > 1:
             try:
-                with self._write_engine.begin() as connection:
-                    values = [change.run(connection) for change in wanted]
+                values = self._commit(lambda connection: [change.run(connection) for change in wanted])
             except Exception as error:  # noqa: BLE001  each change gets its own error below
                 logger.debug("a group of %d changes is run one by one after %s", len(wanted), error)
             else:
@@ -208,8 +216,7 @@ class Database:
         while True:
             tries += 1
             try:
-                with self._write_engine.begin() as connection:
-                    return change.run(connection)
+                return self._commit(change.run)
             except DBAPIError as error:
                 self._wait_or_raise(error, tries)
 
@@ -227,11 +234,42 @@ class Database:
             logger.warning("database.unavailable: %s", in_one_line(error))
         raise unavailable(error) from error.orig
 
+    def _commit(self, change: Callable[[Connection], T]) -> T:
+        with self._write_engine.connect() as connection, connection.begin() as transaction:
+            value = change(connection)
+            with self._commits.one():
+                transaction.commit()
+        return value
+
     def _check_patience(self, asked_s: float) -> None:
         """Refuses what waited for long: a silent server would be waited for once per caller in the line."""
         if time.monotonic() - asked_s > self._patience_s:
             message = f"the database was busy or silent for {self._patience_s:g} s; try again later"
             raise DatabaseUnavailable(message)
+
+
+class _Commits:
+    """Counts commits from before they begin until they are through, or have failed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._ended = 0
+
+    @property
+    def version(self) -> int | None:
+        with self._lock:
+            return self._begun if self._begun == self._ended else None
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        with self._lock:
+            self._begun += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ended += 1
 
 
 class _Change:

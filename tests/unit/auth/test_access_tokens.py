@@ -60,6 +60,21 @@ def test_token_ends_with_its_life() -> None:
         tokens.verify(token)
 
 
+def test_a_token_that_was_seen_opens_no_more_than_before() -> None:
+    tokens, others = AccessTokens(SECRET), AccessTokens(b"t" * 32)
+    token = tokens.issue("ann")
+    assert tokens.verify(token) == tokens.verify(token)
+    with pytest.raises(NotAuthenticated, match="type"):
+        tokens.verify(token, Audience.SESSION)
+    for refused in (token[:-1], f"{token}x", others.issue("ann"), f"{token}\ud800"):
+        for _ in range(2):
+            with pytest.raises(NotAuthenticated, match="not one of"):
+                tokens.verify(refused)
+    for name in range(1100):
+        tokens.verify(tokens.issue(str(name)))
+    assert tokens.verify(token).name == "ann"
+
+
 def test_clock_set_back_a_little_is_forgiven() -> None:
     clock = Clock()
     tokens = AccessTokens(SECRET, clock=clock)

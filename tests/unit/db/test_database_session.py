@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from servicex_server.db.engine import build_engine, parse_url, show_url
@@ -41,6 +41,28 @@ def _add_then_fail(connection: Connection, number: int) -> int:
 
 def _numbers(connection: Connection) -> list[int]:
     return list(connection.execute(text("SELECT n FROM note ORDER BY n")).scalars())
+
+
+async def test_the_version_tells_of_each_commit_before_anybody_can_see_it(db: Database) -> None:
+    versions = [db.version]
+    await db.write(_add, 1)
+    versions.append(db.version)
+    await asyncio.gather(*(db.write(_add, number) for number in range(2, 10)))
+    versions.append(db.version)
+    assert None not in versions
+    assert len(set(versions)) == 3
+    with pytest.raises(NotFound):
+        await db.write(_add_then_fail, 10)
+    seen: list[int | None] = []
+
+    def count(connection: Connection) -> None:
+        _add(connection, 11)
+        event.listen(connection, "commit", lambda _: seen.append(db.version))
+
+    before = db.version
+    await db.write(count)
+    assert seen == [None]
+    assert db.version not in {before, None}
 
 
 async def test_errors_do_not_show_what_was_to_be_stored(db: Database) -> None:
