@@ -6,18 +6,20 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
 import secrets
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from servicex_server.db import dataset as datasets
+from servicex_server.db import lookup as lookups
 from servicex_server.db import request as requests
 from servicex_server.db.request import NewRequest
 from servicex_server.db.session import Transaction
 from servicex_server.errors import (
     Busy,
+    FinderError,
     InvalidRequest,
     NotFound,
     QueryError,
@@ -25,27 +27,35 @@ from servicex_server.errors import (
     StoreFull,
     UnknownCodegen,
 )
-from servicex_server.model.ids import RequestId
-from servicex_server.model.kinds import RequestState, ResultDestination
-from servicex_server.model.lifecycle import Effect, FilesKnown, Lifecycle, step
+from servicex_server.model.did import Did, Freshness, parse_did
+from servicex_server.model.ids import DatasetId, RequestId
+from servicex_server.model.kinds import LookupStatus, RequestState, ResultDestination
+from servicex_server.model.lifecycle import (
+    Effect,
+    Event,
+    FilesKnown,
+    Lifecycle,
+    LookupJoined,
+    LookupStarted,
+    step,
+)
 from servicex_server.model.naming import object_name, unique_object_names
 from servicex_server.model.request import Principal, Submission, TransformRequest
 from servicex_server.plan.parse import parse
 from servicex_server.service.context import Services
-from servicex_server.service.effect import act
+from servicex_server.service.effect import act, keep_effects
 from servicex_server.service.limits import Limits
-from servicex_server.service.read import wait_for
+from servicex_server.service.read import get_request, wait_for
 from servicex_server.source import policy
 
 logger = logging.getLogger(__name__)
 
-_DID = re.compile(r"(\w+)://(.*)", re.DOTALL)
-_DEFAULT_SCHEME = "rucio"
-_FINDERS = ("rucio", "cernopendata", "xrootd")
+EARLIER_REQUEST = "servicex"
+"""Scheme of what an earlier request delivered, which only those may use who may see that request."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Inputs:
+class _FileList:
     """The files of a submission, each once.
 
     Attributes:
@@ -60,6 +70,10 @@ class _Inputs:
     renamed: dict[int, str]
 
 
+_Inputs = _FileList | Did
+"""What a submission names: files, or a data set whose files a finder knows."""
+
+
 async def submit(services: Services, principal: Principal, submission: Submission) -> RequestId:
     """The id of the stored request, which a worker has tried on a first file if that took not too long.
 
@@ -69,13 +83,18 @@ async def submit(services: Services, principal: Principal, submission: Submissio
         StoreFull: there is hardly any room for results.
     """
     inputs = await asyncio.to_thread(_check, services, submission)
+    if isinstance(inputs, Did) and inputs.scheme == EARLIER_REQUEST:
+        await get_request(services, principal, inputs.name)
     new = _new_request(services, principal, submission, inputs)
     with_preflight = services.limits.preflight_files > 0
-    effects = await services.db.write(_store, new, inputs, with_preflight=with_preflight)
-    await act(services, new.id, effects)
+    effects = await services.db.write(
+        keep_effects(_store), new, inputs, with_preflight=with_preflight, limits=services.limits
+    )
+    await act(services, new.id, effects or ())
+    shown = inputs.text if isinstance(inputs, Did) else f"{len(inputs.paths)} files"
     logger.info(
-        "request.submitted: %s of %s, %d files, %s to %s",
-        *(new.id, principal.name, len(inputs.paths), submission.codegen, submission.result_format.value),
+        "request.submitted: %s of %s, %s, %s to %s",
+        *(new.id, principal.name, shown, submission.codegen, submission.result_format.value),
     )
     if with_preflight and services.limits.preflight_wait_s > 0:
         await _await_preflight(services, new.id)
@@ -93,10 +112,12 @@ def _check(services: Services, submission: Submission) -> _Inputs:
             f"use {ResultDestination.OBJECT_STORE.value!r}"
         )
         raise InvalidRequest(message)
-    files = _check_files(limits, submission)
+    files = None if submission.files is None else _check_files(limits, submission.files)
     if submission.codegen not in services.codegens:
         _refuse_codegen(services, submission)
     parse(submission.codegen, submission.selection, tree_name=submission.tree_name)
+    if files is None:
+        return _check_did(services, submission.did or "")
     paths = _allow(services, files)
     names = unique_object_names(paths, submission.result_format)
     renamed = {
@@ -106,7 +127,7 @@ def _check(services: Services, submission: Submission) -> _Inputs:
     }
     # As the official server names a file list: clients show it as the request's DID.
     did = hashlib.sha256(" ".join(files).encode()).hexdigest()
-    return _Inputs(did=did, dataset=_name_dataset(paths), paths=paths, renamed=renamed)
+    return _FileList(did=did, dataset=_name_dataset(paths), paths=paths, renamed=renamed)
 
 
 def _check_room(services: Services) -> None:
@@ -144,10 +165,7 @@ def _check_texts(limits: Limits, submission: Submission) -> None:
             raise InvalidRequest(message)
 
 
-def _check_files(limits: Limits, submission: Submission) -> tuple[str, ...]:
-    if submission.files is None:
-        raise _no_finder(submission.did or "")
-    files = submission.files
+def _check_files(limits: Limits, files: tuple[str, ...]) -> tuple[str, ...]:
     if not files:
         message = "the file list is empty; give at least one file"
         raise InvalidRequest(message)
@@ -195,22 +213,25 @@ def _refuse_codegen(services: Services, submission: Submission) -> None:
     raise UnknownCodegen(message)
 
 
-def _no_finder(did: str) -> InvalidRequest:
-    match = _DID.fullmatch(did)
-    scheme = match.group(1) if match else _DEFAULT_SCHEME
-    shown = did[:200]
-    if scheme not in _FINDERS:
-        message = (
-            f"the data set {shown!r} has the unknown scheme {scheme!r}; "
-            "this server can find file lists, give the files themselves"
-        )
-    else:
-        message = (
-            f"this server cannot look up the data set {shown!r}: it has no {scheme} finder. It can find "
-            f"file lists, give the files themselves; finders for {', '.join(_FINDERS)} need a deployment "
-            "that runs them"
-        )
-    return InvalidRequest(message)
+def _check_did(services: Services, text: str) -> Did:
+    """The data set, if there is a finder for it here."""
+    did = parse_did(text, default_scheme=services.default_scheme)
+    finder = services.finders.get(did.scheme)
+    if finder is not None:
+        try:
+            finder.check(did)
+        except FinderError as error:
+            raise InvalidRequest(error.message) from error
+        return did
+    remote = () if services.remote_finders is None else services.remote_finders.schemes
+    if did.scheme in remote:
+        return did
+    offered = [f"{scheme}://" for scheme in sorted({*services.finders, *remote})]
+    message = (
+        f"this server cannot look up the data set {text[:200]!r}: it has no {did.scheme} finder. It can find "
+        f"{', '.join(['file lists (give the files themselves)', *offered])}"
+    )
+    raise InvalidRequest(message)
 
 
 def _new_request(
@@ -221,7 +242,7 @@ def _new_request(
         id=RequestId(str(uuid.uuid4())),
         owner=principal.name,
         title=submission.title,
-        did=inputs.did,
+        did=inputs.text if isinstance(inputs, Did) else inputs.did,
         selection=submission.selection,
         codegen=submission.codegen,
         tree_name=submission.tree_name,
@@ -230,25 +251,44 @@ def _new_request(
         access_key=secrets.token_hex(10).upper(),
         secret_key=secrets.token_urlsafe(30),
         submit_time=services.clock(),
-        renamed=inputs.renamed,
+        renamed={} if isinstance(inputs, Did) else inputs.renamed,
         compression=str(compression) if compression is not None else None,
     )
 
 
 def _store(
-    transaction: Transaction, new: NewRequest, inputs: _Inputs, *, with_preflight: bool
+    transaction: Transaction, new: NewRequest, inputs: _Inputs, *, with_preflight: bool, limits: Limits
 ) -> tuple[Effect, ...]:
-    dataset_id, n_files = datasets.use_file_list(
-        transaction,
-        name=inputs.dataset,
-        paths=inputs.paths,
-        now=new.submit_time,
-    )
-    event = FilesKnown(f"submit by {new.owner}", n_files, with_preflight)
+    if isinstance(inputs, Did):
+        # Stored by a run whose commit went unheard, it has its look-up already.
+        if requests.find_number(transaction, new.id) is not None:
+            return ()
+        dataset_id, event = _find_dataset(transaction, new, inputs, limits, with_preflight=with_preflight)
+    else:
+        dataset_id, n_files = datasets.use_file_list(
+            transaction, name=inputs.dataset, paths=inputs.paths, now=new.submit_time
+        )
+        event = FilesKnown(f"submit by {new.owner}", n_files, with_preflight)
     life, effects = step(Lifecycle(), event)
     # Stored before or not: run again after a commit whose word was lost, the effects are the same.
     requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)
     return effects
+
+
+def _find_dataset(
+    transaction: Transaction, new: NewRequest, did: Did, limits: Limits, *, with_preflight: bool
+) -> tuple[DatasetId, Event]:
+    """The data set, and what it means for the request: known, or being looked up for it or for others."""
+    if did.scheme == EARLIER_REQUEST:
+        did = replace(did, freshness=Freshness.BYPASS)  # a retry may have changed it
+    oldest = new.submit_time - timedelta(seconds=limits.lookup_max_age_s)
+    used = lookups.use_dataset(transaction, did, now=new.submit_time, oldest=oldest)
+    cause = f"submit by {new.owner}"
+    if used.status is LookupStatus.COMPLETE:
+        return used.dataset_id, FilesKnown(cause, used.n_files, with_preflight)
+    if used.is_new:
+        return used.dataset_id, LookupStarted(cause, with_preflight)
+    return used.dataset_id, LookupJoined(cause, with_preflight)
 
 
 async def _await_preflight(services: Services, request_id: RequestId) -> None:
