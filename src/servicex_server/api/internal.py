@@ -4,8 +4,8 @@ The paths, bodies and answers are those of the official server (its finders' lib
 Whoever reaches the port is believed, so it is for the machines of the deployment alone.
 
 The finders' library takes no notice of a status, and waits as long as it has to: what is not stored when it
-has its answer is lost. So an absent database is waited for; what gets lost all the same shows by the number of
-files that a finder says to have sent.
+has its answer is lost. So an absent database is waited for; what gets lost all the same shows by the number
+of files that a finder says to have sent.
 """
 
 from __future__ import annotations

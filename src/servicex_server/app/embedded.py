@@ -90,17 +90,29 @@ def check_database(settings: Settings) -> None:
 @contextmanager
 def listen(settings: Settings) -> Iterator[socket.socket]:
     """The listening socket, bound before anything is started, so that a taken port stops us at once."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with listen_on(settings.host, settings.port, flags="--host, --port") as listener:
+        yield listener
+
+
+@contextmanager
+def listen_on(host: str, port: int, *, flags: str) -> Iterator[socket.socket]:
+    """A listening socket.
+
+    Args:
+        flags: by which another place is chosen.
+
+    Raises:
+        ConfigurationError: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((settings.host, settings.port))
+            listener.bind((host, port))
         except (OSError, OverflowError) as error:
             is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             why = "another program uses it" if is_taken else str(error)
-            message = (
-                f"cannot listen on {settings.host} port {settings.port}: {why}; choose with --host, --port"
-            )
+            message = f"cannot listen on {host} port {port}: {why}; choose with {flags}"
             raise ConfigurationError(message) from error
         listener.listen(BACKLOG)
         yield listener
@@ -119,7 +131,9 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
 
         app = build_api(settings, data, services, ready=missing)
         from servicex_server.app.http import HttpServer  # noqa: PLC0415  see _open_services
+        from servicex_server.app.internal import internal_port  # noqa: PLC0415
 
+        await stack.enter_async_context(internal_port(settings, services))
         server = HttpServer(app, on_ready=lambda: _announce(settings, data, url, token))
         await _run_beside(server, services, listener)
     return 0
@@ -143,6 +157,7 @@ async def _open_services(
 ) -> tuple[Services, str | None]:
     """The services over this folder, and the owner's token if access is controlled."""
     # Imported here, after the workers were started: their start-up and ours run side by side.
+    from servicex_server.app.finders import build_finders, open_broker_finders  # noqa: PLC0415
     from servicex_server.app.generators import look_for_generators  # noqa: PLC0415
     from servicex_server.app.tokens import ensure_owner_token  # noqa: PLC0415
     from servicex_server.db import schema  # noqa: PLC0415
@@ -159,15 +174,19 @@ async def _open_services(
         schema.check(url)  # it may be shared: whoever administers it decides when
     db = await stack.enter_async_context(Database(url))
     generators = await looking
+    policy = source_policy(settings, data)
     services = Services(
         db=db,
         codegens=generators.offered,
         withheld=generators.withheld,
         queue=queue,
         store=open_store(**store_arguments(settings, data)),  # type: ignore[arg-type]  # plain values
-        policy=source_policy(settings, data),
+        policy=policy,
         limits=to_limits(settings),
         compressions=to_compressions(settings.compression),
+        finders=build_finders(settings, policy),
+        remote_finders=await open_broker_finders(settings, stack),
+        default_scheme=settings.default_scheme,
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token
