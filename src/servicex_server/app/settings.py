@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     )
     broker_finders: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Schemes of data sets whose finders are programs of their own, such as the official ones, "
+        description="Schemes of data sets whose finders are programs of their own, such as official ones, "
         "asked through RabbitMQ (comma-separated); they answer at `internal_port`.",
     )
     finder_broker_url: SecretStr | None = Field(

@@ -1,11 +1,11 @@
-"""A look-up that somebody else asked for: the files go to their internal routes, as official finders send them."""
+"""A look-up that somebody else asked for: the files go to their internal routes, as official finders do."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import httpx
@@ -95,7 +95,7 @@ def _entry(file: FoundFile) -> dict[str, object]:
     }
 
 
-async def _put(client: httpx.AsyncClient, url: str, body: Sequence[object] | dict[str, object]) -> None:
+async def _put(client: httpx.AsyncClient, url: str, body: Sequence[object] | Mapping[str, object]) -> None:
     """Says it until it is heard: a repetition with the same bytes counts once."""
     content = httpx.Request("PUT", url, json=body).content
     pause_s = _PAUSE_S

@@ -17,7 +17,7 @@ _AT_ONCE = 500
 
 
 class LocalFinder:
-    """Finds files by a pattern (`*`, `?`, `[…]`, and `**` for folders of any depth); of a folder its `*.root`.
+    """Finds files by a pattern: `*`, `?`, `[…]`, and `**` for folders of any depth; of a folder its `*.root`.
 
     Paths that are not absolute are looked for below each root. What a symbolic link leads to has to lie below
     a root as well; other files are left out.

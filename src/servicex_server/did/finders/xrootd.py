@@ -33,7 +33,7 @@ class XrootdFinder:
     def check(self, did: Did) -> None:
         """Raises BadDatasetName, or SourceRefused for a host that this server does not read from."""
         if policy.scheme_of(did.name) != "root" or not PurePosixPath(_path(did)).name:
-            message = f"{did.name[:200]!r} is not of the form root://host//path/*.root, which an xrootd data set has"
+            message = f"an xrootd data set has the form root://host//path/*.root, not {did.name[:200]!r}"
             raise BadDatasetName(message)
         policy.check(self._policy, did.name)
 
