@@ -62,7 +62,7 @@ class CernOpenDataFinder:
                 yield await self._read_index(client, uri)
 
     async def _read_index(self, client: httpx.AsyncClient, uri: str) -> list[FoundFile]:
-        content = await self._get(client, uri.replace(_ROOT, f"{self._url}/", 1))
+        content = await self._get(client, self._by_http(uri))
         if content is None:
             message = f"the index {uri} of the record is missing"
             raise FinderError(message)
@@ -91,9 +91,12 @@ class CernOpenDataFinder:
             raise FinderError(message) from error
         return b"".join(parts)
 
+    def _by_http(self, uri: str) -> str:
+        return f"{self._url}/{uri.removeprefix(_ROOT).lstrip('/')}" if uri.startswith(_ROOT) else uri
+
     def _to_found(self, entry: Mapping[str, Any]) -> FoundFile:
         uri = _uri(entry)
-        paths = (uri, uri.replace(_ROOT, f"{self._url}/", 1)) if uri.startswith(_ROOT) else (uri,)
+        paths = (uri, self._by_http(uri)) if uri.startswith(_ROOT) else (uri,)
         kind, _, checksum = str(entry.get("checksum") or "").partition(":")
         size = entry.get("size")
         return FoundFile(
