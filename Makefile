@@ -15,7 +15,7 @@ demo: env samples ## the official client gets columns of CMS, ATLAS and toy file
 	$(BIN)/python examples/demo.py
 
 .PHONY: test
-test: env samples client26 debian ## all tests but the long ones; what had to be skipped is listed at the end
+test: env samples client26 finder debian ## all tests but the long ones; what had to be skipped is listed at the end
 	$(PYTEST) -m "not long" $(PYTEST_ARGS)
 
 # --- for developers --------------------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ format: env ## let ruff sort imports and lay out the code
 	$(BIN)/ruff format .
 
 .PHONY: test-long
-test-long: env samples client26 debian spark ## the tests that take minutes or need heavy oracles
+test-long: env samples client26 finder debian spark ## the tests that take minutes or need heavy oracles
 	$(PYTEST) -m long $(PYTEST_ARGS) || test $$? = 5 # 5: there is none
 
 .PHONY: bench
@@ -64,7 +64,7 @@ lock: ## pin the newest dependencies that pyproject.toml allows, with hashes
 
 .PHONY: clean
 clean: ## remove environments, caches and results
-	rm -rf .venv .venv-bench .venv-client26 .venv-spark .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo.png
+	rm -rf .venv .venv-bench .venv-client26 .venv-finder .venv-spark .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo.png
 
 .PHONY: help
 help: ## list the targets
@@ -72,10 +72,11 @@ help: ## list the targets
 
 # --- set-up, done once per change of what it depends on --------------------------------------------------------
 
-.PHONY: env samples client26 debian peers spark
+.PHONY: env samples client26 finder debian peers spark
 env: $(STAMPS)/env ;@:
 samples: $(STAMPS)/samples ;@:
 client26: $(STAMPS)/client26 ;@:
+finder: $(STAMPS)/finder ;@:
 debian: $(STAMPS)/debian ;@:
 peers: $(STAMPS)/peers ;@:
 spark: $(STAMPS)/spark ;@:
@@ -90,6 +91,10 @@ $(STAMPS)/samples: requirements/samples.txt scripts/fetch_samples.py | $(STAMPS)
 
 $(STAMPS)/client26: requirements/client26.txt scripts/setup_client26.sh
 	scripts/setup_client26.sh
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/finder: requirements/finder.txt scripts/setup_finder.sh
+	scripts/setup_finder.sh
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/debian: scripts/setup_debian.sh

@@ -20,6 +20,7 @@ from servicex_server.api.server import build_app
 from servicex_server.auth import AccessTokens
 from servicex_server.db import schema
 from servicex_server.db.session import Database
+from servicex_server.did.protocol import RemoteFinders
 from servicex_server.model.tally import CutStep, StageSeconds, Tally, WeightSum
 from servicex_server.model.unit import (
     Failure,
@@ -168,7 +169,13 @@ def make_database(folder: Path) -> Path:
 
 @asynccontextmanager
 async def open_edge(
-    folder: Path, blank: Path, *, hold_s: float = 4.0, limits: Limits | None = None, **config: Any
+    folder: Path,
+    blank: Path,
+    *,
+    hold_s: float = 4.0,
+    limits: Limits | None = None,
+    remote_finders: RemoteFinders | None = None,
+    **config: Any,
 ) -> AsyncIterator[Edge]:
     """A new server for one test: users ann and bob, administrator boss, no worker at work yet."""
     path = folder / "servicex.db"
@@ -183,6 +190,7 @@ async def open_edge(
             store=store,
             policy=SourcePolicy(local_roots=(folder,), allowed_private_hosts=()),
             limits=limits or Limits(preflight_files=0),
+            remote_finders=remote_finders,
         )
         tokens = {
             name: await create_token(db, name, is_admin=name == "boss") for name in ("ann", "bob", "boss")

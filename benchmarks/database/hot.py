@@ -11,8 +11,8 @@ from servicex_server.db import dataset as datasets
 from servicex_server.db import request as requests
 from servicex_server.db import result as results
 from servicex_server.db import unit as units
-from servicex_server.db.dataset import NewFile
 from servicex_server.db.session import Transaction
+from servicex_server.model.did import FoundFile
 from servicex_server.model.ids import DatasetId, FileId, RequestId
 from servicex_server.model.kinds import FileStatus
 from servicex_server.model.tally import CutStep, StageSeconds, Tally
@@ -99,7 +99,7 @@ def changes(n_results: int) -> dict[str, Query]:
 
     def look_up(transaction: Transaction) -> object:
         files = [
-            NewFile((f"root://one.example//{n}.root", f"root://two.example//{n}.root"), "01234567", n, n)
+            FoundFile((f"root://one.example//{n}.root", f"root://two.example//{n}.root"), "01234567", n, n)
             for n in range(10_000)
         ]
         datasets.insert_files(transaction, DatasetId(51), files, first_position=1000 + next(positions))

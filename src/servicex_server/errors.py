@@ -30,6 +30,9 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     │   ├── SourceCorrupt           the bytes are not what the format promises
     │   ├── AttemptLost             the process that worked on the file died
     │   └── ResourceExhausted       a bound on memory, time or output was hit
+    ├── FinderError                 a data set could not be looked up
+    │   ├── UnknownDataset          there is no data set of that name
+    │   └── BadDatasetName          the finder cannot make sense of the name
     ├── FilesFailed                 some of the files of a call could not be transformed
     └── ConfigurationError          the operator's settings do not work; names the setting
 """
@@ -170,6 +173,18 @@ class AttemptLost(TransformError):
 
 class ResourceExhausted(TransformError):
     """A bound on memory, time or output size was reached."""
+
+
+class FinderError(ServicexError):
+    """The data set could not be looked up."""
+
+
+class UnknownDataset(FinderError):
+    """There is no such data set."""
+
+
+class BadDatasetName(FinderError):
+    """That is not the name of a data set."""
 
 
 class FilesFailed(ServicexError):

@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from servicex_server.app import database
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.embedded import announce_lines, build_api, listen, own_url
+from servicex_server.app.finders import build_finders, open_broker_finders
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.http import HttpServer
+from servicex_server.app.internal import internal_port
 from servicex_server.app.ports import require_deployment, source_policy, store_arguments, to_limits
 from servicex_server.app.settings import Settings, to_compressions
 from servicex_server.db.session import Database, Transaction
@@ -127,6 +129,7 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
 
         await stack.enter_async_context(serve_metrics(settings.metrics_host, settings.metrics_port))
         app = build_api(settings, data, services, ready=missing)
+        await stack.enter_async_context(internal_port(settings, services))
         server = HttpServer(app, on_ready=lambda: announce_lines(_describe(settings, listener)))
         async with asyncio.TaskGroup() as tasks:
             background = tasks.create_task(deployment.run())
@@ -158,17 +161,21 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
     url, prefix = _broker(settings)
     generators = await asyncio.to_thread(look_for_generators, settings)
     queue = TermQueue()
+    policy = source_policy(settings, data)
     services = Services(
         db=await stack.enter_async_context(Database(address)),
         queue=queue,
         store=MeasuredStore(open_store(**store_arguments(settings, data))),  # type: ignore[arg-type]  # plain
-        policy=source_policy(settings, data),
+        policy=policy,
         limits=to_limits(settings),
         codegens=generators.offered,
         withheld=generators.withheld,
         compressions=to_compressions(settings.compression),
         result_cache=settings.result_cache,
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
+        finders=build_finders(settings, policy),
+        remote_finders=await open_broker_finders(settings, stack),
+        default_scheme=settings.default_scheme,
         hints=await stack.enter_async_context(AmqpHints(url, prefix=prefix)),
         leadership=Leadership(is_held=False),
     )

@@ -75,19 +75,31 @@ def _check_roots(settings: Settings) -> None:
 @contextmanager
 def listen(settings: Settings) -> Iterator[socket.socket]:
     """The listening socket, bound before anything is started, so that a taken port stops us at once."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with listen_on(settings.host, settings.port, flags="--host, --port") as listener:
+        yield listener
+
+
+@contextmanager
+def listen_on(host: str, port: int, *, flags: str) -> Iterator[socket.socket]:
+    """A listening socket.
+
+    Args:
+        flags: by which another place is chosen.
+
+    Raises:
+        ConfigurationError: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Told the protocol, asyncio sets TCP_NODELAY on what it accepts; without that the body of an answer
     # waits 40 ms for the acknowledgement of its head.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((settings.host, settings.port))
+            listener.bind((host, port))
         except (OSError, OverflowError) as error:
             is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             why = "another program uses it" if is_taken else str(error)
-            message = (
-                f"cannot listen on {settings.host} port {settings.port}: {why}; choose with --host, --port"
-            )
+            message = f"cannot listen on {host} port {port}: {why}; choose with {flags}"
             raise ConfigurationError(message) from error
         listener.listen(BACKLOG)
         yield listener
@@ -106,7 +118,9 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
 
         app = build_api(settings, data, services, ready=missing)
         from servicex_server.app.http import HttpServer  # noqa: PLC0415  see _open_services
+        from servicex_server.app.internal import internal_port  # noqa: PLC0415
 
+        await stack.enter_async_context(internal_port(settings, services))
         server = HttpServer(app, on_ready=lambda: _announce(settings, data, url, token))
         await stack.enter_async_context(serve_metrics(settings.metrics_host, settings.metrics_port))
         await _run_beside(server, _background(settings, services), listener)
@@ -134,6 +148,7 @@ async def _open_services(
     """The services over this folder, and the owner's token if access is controlled."""
     # Imported here, after the workers were started: their start-up and ours run side by side.
     from servicex_server.app import database  # noqa: PLC0415
+    from servicex_server.app.finders import build_finders, open_broker_finders  # noqa: PLC0415
     from servicex_server.app.generators import look_for_generators  # noqa: PLC0415
     from servicex_server.app.tokens import ensure_owner_token  # noqa: PLC0415
     from servicex_server.db.session import Database  # noqa: PLC0415
@@ -147,19 +162,23 @@ async def _open_services(
     looking = asyncio.create_task(asyncio.to_thread(look_for_generators, settings))
     db = await stack.enter_async_context(Database(database.prepare(settings)))
     generators = await looking
+    policy = source_policy(settings, data)
     services = Services(
         db=db,
         codegens=generators.offered,
         withheld=generators.withheld,
         queue=queue,
         store=MeasuredStore(open_store(**store_arguments(settings, data))),  # type: ignore[arg-type]  # plain values
-        policy=source_policy(settings, data),
+        policy=policy,
         limits=to_limits(settings),
         compressions=to_compressions(settings.compression),
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
         # Another process may change requests, and nobody tells: waiters and dispatcher look for themselves.
         hints=HintExchange().join() if database.is_external(settings) else None,
         result_cache=settings.result_cache,
+        finders=build_finders(settings, policy),
+        remote_finders=await open_broker_finders(settings, stack),
+        default_scheme=settings.default_scheme,
     )
     token = await ensure_owner_token(db, data) if settings.auth else None
     return services, token

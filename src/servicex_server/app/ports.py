@@ -90,6 +90,8 @@ def to_limits(settings: Settings) -> Limits:
         file_deadline_s=settings.file_deadline_s,
         max_attempts=settings.max_attempts,
         request_deadline_s=settings.request_deadline_s,
+        lookup_max_age_s=settings.lookup_max_age_s,
+        lookup_silence_s=settings.lookup_silence_s,
         submit_free_bytes=2 * settings.min_free_bytes,
         retention=to_retention(settings),
         user_requests=settings.max_requests_per_user,

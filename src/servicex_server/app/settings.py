@@ -107,6 +107,41 @@ class Settings(BaseSettings):
         (),
         description="Hosts at private or loopback addresses that inputs may come from (comma-separated).",
     )
+    finders: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("cernopendata", "local", "static", "xrootd"),
+        description="Schemes of data sets that this server looks up by itself (comma-separated).",
+    )
+    broker_finders: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Schemes of data sets whose finders are programs of their own, such as official ones, "
+        "asked through RabbitMQ (comma-separated); they answer at `internal_port`.",
+    )
+    finder_broker_url: SecretStr | None = Field(
+        None, description="RabbitMQ that those finders listen to; default `queue_url`."
+    )
+    default_scheme: str = Field(
+        "rucio", pattern=r"^\w{1,64}$", description="Scheme of data sets that are named without one."
+    )
+    static_files: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Files of every data set with the scheme `static` (comma-separated)."
+    )
+    cernopendata_url: str = Field(
+        "https://opendata.cern.ch", description="Where `cernopendata` data sets are looked up."
+    )
+    lookup_max_age_s: float = Field(
+        86400.0, ge=0, description="An earlier look-up of a data set is good for so long."
+    )
+    lookup_silence_s: float = Field(
+        1800.0, gt=0, description="A look-up of which nothing was heard for so long has failed."
+    )
+    internal_host: str = Field(
+        "127.0.0.1",
+        description="Address on which finders and official sidecars report. Whoever reaches it is believed.",
+    )
+    internal_port: int = Field(0, ge=0, le=65535, description="Port for that; 0 for none.")
+    internal_url: str | None = Field(
+        None, description="URL under which finders reach that port, if not the address itself."
+    )
     preflight_files: int = Field(
         3, ge=0, le=10, description="Files on which a query is tried before fan-out; 0 switches that off."
     )
@@ -197,7 +232,9 @@ class Settings(BaseSettings):
     def _split_roots(cls, value: object) -> object:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
 
-    @field_validator("allowed_hosts", "allowed_private_hosts", mode="before")
+    @field_validator(
+        "allowed_hosts", "allowed_private_hosts", "finders", "broker_finders", "static_files", mode="before"
+    )
     @classmethod
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
@@ -231,7 +268,7 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
-    @field_validator("public_url")
+    @field_validator("public_url", "internal_url", "cernopendata_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):

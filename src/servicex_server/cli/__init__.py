@@ -16,7 +16,7 @@ from servicex_server.cli.disk import disk, sweep
 from servicex_server.cli.follow import follow
 from servicex_server.cli.provenance import provenance
 from servicex_server.cli.roles import app as app_role
-from servicex_server.cli.roles import sweeper, worker
+from servicex_server.cli.roles import finder, sweeper, worker
 from servicex_server.cli.token import token_app
 from servicex_server.cli.transform import transform
 from servicex_server.cli.up import up
@@ -46,6 +46,7 @@ app.command()(up)
 app.command("app")(app_role)
 app.command()(worker)
 app.command()(sweeper)
+app.command()(finder)
 app.command()(check)
 app.command()(transform)
 app.command()(disk)

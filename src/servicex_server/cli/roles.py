@@ -1,4 +1,4 @@
-"""`servicex-server app`, `worker`, `sweeper`: the processes of a deployment."""
+"""`servicex-server app`, `worker`, `sweeper`, `finder`: the processes of a deployment."""
 
 from __future__ import annotations
 
@@ -40,3 +40,15 @@ def sweeper(data_dir: DataDirOption = None, config: ConfigOption = None) -> None
     from servicex_server.app.deployed import run_sweeper  # noqa: PLC0415  keeps --help quick
 
     raise typer.Exit(run_sweeper(settings))
+
+
+def finder(
+    scheme: Annotated[str, typer.Argument(help="Of the data sets: cernopendata, local, static, xrootd.")],
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Look data sets up for any ServiceX server that names this scheme in its `broker_finders`."""
+    settings = load_settings(config, data_dir=data_dir)
+    from servicex_server.app.finder import run_finder  # noqa: PLC0415  keeps --help quick
+
+    raise typer.Exit(run_finder(settings, scheme))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import repeat
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, or_, select, update
 
 from servicex_server.db.dialect import insert_bulk, insert_once
 from servicex_server.db.orm import DatasetFileRow, DatasetRow, RequestRow
 from servicex_server.errors import DatabaseUnavailable
+from servicex_server.model.did import FoundFile
 from servicex_server.model.ids import DatasetId, FileId
 from servicex_server.model.kinds import LookupStatus
 from servicex_server.model.request import Dataset, DatasetFile
@@ -30,16 +31,6 @@ _RACES = 5
 
 FILE_LIST = "user"
 """What stands for a finder where the user gave the files themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """A file that is about to be stored, with its replicas in order of preference."""
-
-    paths: tuple[str, ...]
-    adler32: str | None = None
-    size_bytes: int = 0
-    n_events: int = 0
 
 
 def use_file_list(
@@ -68,12 +59,13 @@ def use_file_list(
                 "last_updated": now,
                 "lookup_status": LookupStatus.COMPLETE.value,
                 "is_stale": False,
+                "n_received": len(paths),
             },
         ).scalar_one_or_none()
         if made is not None:
             dataset_id = DatasetId(made)
             # What the official server says of the checksums of a file list.
-            insert_files(connection, dataset_id, [NewFile((path,), adler32="xxx") for path in paths])
+            insert_files(connection, dataset_id, [FoundFile((path,), adler32="xxx") for path in paths])
             return dataset_id, len(paths)
         # Somebody else made it just now (or made it, and removed it again).
     message = f"the file list {name} comes and goes; try again"
@@ -81,9 +73,19 @@ def use_file_list(
 
 
 def insert_files(
-    connection: Connection, dataset_id: DatasetId, files: Sequence[NewFile], *, first_position: int = 0
+    connection: Connection,
+    dataset_id: DatasetId,
+    files: Sequence[FoundFile],
+    *,
+    first_position: int = 0,
+    digests: Sequence[str] | None = None,
 ) -> None:
-    """Appends files to the data set, from that position on."""
+    """Appends files to the data set, from that position on.
+
+    Args:
+        digests: of each file, where the data set must not have two of one.
+    """
+    digests_or_none: Iterable[str | None] = repeat(None, len(files)) if digests is None else digests
     rows = [
         {
             "dataset_id": dataset_id,
@@ -92,8 +94,11 @@ def insert_files(
             "adler32": file.adler32,
             "size_bytes": file.size_bytes,
             "n_events": file.n_events,
+            "digest": digest,
         }
-        for position, file in enumerate(files, start=first_position)
+        for position, (file, digest) in enumerate(
+            zip(files, digests_or_none, strict=True), start=first_position
+        )
     ]
     if rows:
         insert_bulk(connection, DatasetFileRow, rows)
@@ -155,7 +160,10 @@ def mark_stale(connection: Connection, dataset_id: DatasetId) -> bool:
 
 
 def delete_some_files(connection: Connection, number: int, limit: int) -> int:
-    """Removes some files of the request's file list, if no other request uses it; returns how many went.
+    """Removes some files of the request's file list, or outdated look-up, unless others use it.
+
+    Returns:
+        How many went.
 
     From then on no submit takes the list for the same one. The request itself stays, so that a later call
     goes on where this one ended.
@@ -171,9 +179,9 @@ def delete_some_files(connection: Connection, number: int, limit: int) -> int:
 
 
 def delete_unused(connection: Connection, dataset_id: DatasetId) -> bool:
-    """Whether this was a file list that no request uses any more, and is gone now.
+    """Whether no request uses this file list, or outdated look-up, any more, and it is gone now.
 
-    What a finder has found stays: it answers the next look-up.
+    What a finder has found of late stays: it answers the next look-up.
     """
     if not _lock_unused(connection, dataset_id):
         return False
@@ -182,10 +190,13 @@ def delete_unused(connection: Connection, dataset_id: DatasetId) -> bool:
 
 
 def _lock_unused(connection: Connection, dataset_id: int, *, besides: int = -1) -> bool:
-    """Whether it is a file list without requests but `besides`, and gets none until the transaction ends."""
+    """Whether it goes with its requests, has none but `besides`, and gets none until the transaction ends."""
     lock = (
         select(DatasetRow.id)
-        .where(DatasetRow.id == dataset_id, DatasetRow.did_finder == FILE_LIST)
+        .where(
+            DatasetRow.id == dataset_id,
+            or_(DatasetRow.did_finder == FILE_LIST, DatasetRow.is_stale.is_(True)),
+        )
         .with_for_update()
     )
     if connection.execute(lock).one_or_none() is None:

@@ -100,6 +100,13 @@ class DatasetRow(Base):
             sqlite_where=text("is_stale = 0"),
             postgresql_where=text("NOT is_stale"),
         ),
+        # Look-ups under way are a handful among all data sets.
+        Index(
+            "ix_dataset_open",
+            "last_updated",
+            sqlite_where=text("lookup_status IN ('created', 'looking')"),
+            postgresql_where=text("lookup_status IN ('created', 'looking')"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -112,13 +119,30 @@ class DatasetRow(Base):
     last_updated: Mapped[datetime] = mapped_column(UtcDateTime)
     lookup_status: Mapped[str] = mapped_column(String(32))
     is_stale: Mapped[bool]
+    # What the finder has sent, repeats included, and what it says to have sent.
+    n_received: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    n_announced: Mapped[int | None] = mapped_column(Integer)
+    # By which the repetition of a call is known.
+    last_batch: Mapped[str | None] = mapped_column(String(64))
+    # Why the look-up failed.
+    failure: Mapped[str | None] = mapped_column(Text)
 
 
 class DatasetFileRow(Base):
     """One file and its replicas; `position` counts from 0 in the order of the data set."""
 
     __tablename__ = "dataset_file"
-    __table_args__ = (UniqueConstraint("dataset_id", "position"),)
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "position"),
+        Index(
+            "uq_dataset_file_digest",
+            "dataset_id",
+            "digest",
+            unique=True,
+            sqlite_where=text("digest IS NOT NULL"),
+            postgresql_where=text("digest IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
@@ -127,6 +151,8 @@ class DatasetFileRow(Base):
     adler32: Mapped[str | None] = mapped_column(String(32))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     n_events: Mapped[int] = mapped_column(BigInteger)
+    # Of its set of replicas, where a finder found it: finders may tell of a file twice.
+    digest: Mapped[str | None] = mapped_column(String(32))
 
 
 class RequestRow(Base):

@@ -235,7 +235,8 @@ def list_late(
     """Requests that have not ended and are active since before that time (and whose preflight is pending)."""
     query = _LATE.where(_COLUMNS.active_since < active_before)
     if with_pending_preflight:
-        query = query.where(_COLUMNS.is_preflight_pending.is_(True))
+        # Where no file is known yet, it is not the preflight that is late.
+        query = query.where(_COLUMNS.is_preflight_pending.is_(True), _COLUMNS.files > 0)
     return [
         Late(RequestId(row.id), FileCounts(row.files, row.completed, row.failed))
         for row in connection.execute(query)

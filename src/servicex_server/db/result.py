@@ -137,6 +137,16 @@ def find_attempts(
     return {(FileId(row.file_id), row.entry_start, row.attempt) for row in rows}
 
 
+def find_object_names(connection: Connection, number: int, names: Collection[str]) -> set[str]:
+    """Those of the names that a result of the request has already."""
+    rows = connection.execute(
+        select(FileResultRow.object_name).where(
+            FileResultRow.request_number == number, FileResultRow.object_name.in_(names)
+        )
+    )
+    return {name for name in rows.scalars() if name is not None}
+
+
 def insert_results(connection: Connection, new: Sequence[NewResult]) -> None:
     """Stores outcomes that the locked request does not have yet.
 

@@ -66,6 +66,16 @@ def unique_object_name(path: str, result_format: ResultFormat, taken: Collection
     raise AssertionError(message)
 
 
+def number_name(name: str, number: int) -> str:
+    """The name with a number before its extension.
+
+    >>> number_name("root:::host:x.root.parquet", 7)
+    'root:::host:x.root-7.parquet'
+    """
+    stem, dot, extension = name.rpartition(".")
+    return _shorten(f"{stem}-{number}{dot}{extension}")
+
+
 def unique_object_names(paths: Iterable[str], result_format: ResultFormat) -> list[str]:
     """`object_name` of each path in order, numbered from 2 where an earlier one has the same.
 

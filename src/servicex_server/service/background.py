@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from servicex_server.service.ask import run_lookups
 from servicex_server.service.catch_up import run_catch_up
 from servicex_server.service.context import Services
 from servicex_server.service.dispatch import resume, run_dispatcher
@@ -20,6 +21,7 @@ async def run_background(services: Services) -> None:
     await resume(services)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_dispatcher(services), name="dispatcher")
+        tasks.create_task(run_lookups(services), name="look-ups")
         tasks.create_task(consume_reports(services), name="reports")
         tasks.create_task(run_sweeper(services), name="sweeper")
         if services.hints is not None:

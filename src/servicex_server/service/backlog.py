@@ -47,6 +47,8 @@ class Backlog:
         self._ring: OrderedDict[RequestId, None] = OrderedDict()
         self._retries: list[Retry] = []
         self._something = asyncio.Event()
+        self.lookups_asked = asyncio.Event()
+        """Set when a data set is to be looked up, so that its finder is asked soon."""
         self.purge_asked = asyncio.Event()
         """Set when a request was deleted, so that the sweeper removes it soon."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from servicex_server.db.session import Database
+from servicex_server.did.protocol import Finder, RemoteFinders
 from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.parse import CODEGENS
@@ -46,6 +47,9 @@ class Services:
         withheld: names of generators that this server knows but does not offer, and why.
         compressions: of results whose submitter asks for none; formats that are missing have their default.
         result_cache: results of earlier requests are taken, unless a request asks for none.
+        finders: of data sets, by scheme, inside this process.
+        remote_finders: those that are programs of their own; None if there are none.
+        default_scheme: of data sets that are named without one.
         notifier: wakes those who wait for a request.
         streams: those who follow requests, event by event.
         backlog: what this process still has to hand to the queue.
@@ -63,6 +67,9 @@ class Services:
     withheld: Mapping[str, str] = field(default_factory=dict)
     compressions: Mapping[ResultFormat, Compression] = field(default_factory=dict)
     result_cache: bool = True
+    finders: Mapping[str, Finder] = field(default_factory=dict)
+    remote_finders: RemoteFinders | None = None
+    default_scheme: str = "rucio"
     notifier: Notifier = field(default_factory=Notifier)
     streams: Streams = field(default_factory=Streams)
     backlog: Backlog = field(default_factory=Backlog)

@@ -25,6 +25,8 @@ from servicex_server.service.context import Services
 logger = logging.getLogger(__name__)
 
 _WORKING = frozenset({RequestState.LOOKUP, RequestState.RUNNING})
+_TRIED = frozenset({RequestState.SUBMITTED, RequestState.LOOKUP, RequestState.RUNNING})
+"""Not those that wait for the end of a look-up: theirs begins then."""
 _PAUSE_AFTER_DEFECT_S = 1.0
 _ADLER32 = re.compile("[0-9A-Fa-f]{8}")
 
@@ -49,6 +51,8 @@ async def resume(services: Services) -> None:
 
 def add(services: Services, request: Active | Question) -> bool:
     """Puts what is to be published next of the request into the backlog; whether there is something."""
+    if request.state is RequestState.LOOKUP:
+        services.backlog.lookups_asked.set()
     if request.is_preflight_pending:
         services.backlog.add_preflight(request.id)
     elif request.state in _WORKING:
@@ -113,9 +117,11 @@ def _find_sample(
     transaction: Transaction, request_id: RequestId, limit: int
 ) -> tuple[Question, list[DatasetFile]] | None:
     question = units.find_question(transaction, request_id)
-    if question is None or not question.is_preflight_pending or question.state.is_terminal:
+    if question is None or not question.is_preflight_pending or question.state not in _TRIED:
         return None
-    return question, datasets.list_files(transaction, question.dataset_id, limit=max(1, limit))
+    files = datasets.list_files(transaction, question.dataset_id, limit=max(1, limit))
+    # While a look-up has found nothing, the first files are what brings the request here again.
+    return (question, files) if files else None
 
 
 async def _publish_retries(services: Services, retries: Sequence[Retry]) -> None:

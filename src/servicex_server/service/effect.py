@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec
 from servicex_server.db.session import Transaction
 from servicex_server.model.ids import RequestId
 from servicex_server.model.lifecycle import (
+    AskFinder,
     DispatchFiles,
     DropWork,
     Effect,
@@ -76,6 +77,8 @@ async def announce(services: Services, request_id: RequestId) -> None:
 
 async def _work_off(services: Services, request_id: RequestId, effect: Effect) -> None:
     match effect:
+        case AskFinder():
+            services.backlog.lookups_asked.set()
         case StartPreflight():
             services.backlog.add_preflight(request_id)
         case DispatchFiles():

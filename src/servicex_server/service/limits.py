@@ -17,6 +17,11 @@ class Limits:
         files: longest file list.
         path_characters: longest path or URL of one input.
         listed_requests: newest requests that a list shows.
+        dataset_files: most files of a data set that is looked up.
+        lookup_max_age_s: an earlier look-up is good for so long.
+        lookup_silence_s: a look-up of which nothing was heard for so long has failed.
+        lookup_settle_s: files may arrive so long after their finder said that it has sent them.
+        lookup_slots: look-ups at once by finders inside this process.
         preflight_files: files tried before fan-out; 0 switches preflight off.
         preflight_wait_s: how long a submit waits for the preflight before it answers with the id.
         preflight_deadline_s: how long a worker may take for it.
@@ -53,6 +58,11 @@ class Limits:
     files: int = 100_000
     path_characters: int = 4_096
     listed_requests: int = 2_000
+    dataset_files: int = 1_000_000
+    lookup_max_age_s: float = 86400.0
+    lookup_silence_s: float = 1800.0
+    lookup_settle_s: float = 60.0
+    lookup_slots: int = 8
     preflight_files: int = 3
     preflight_wait_s: float = 20.0
     preflight_deadline_s: float = 60.0

@@ -23,7 +23,7 @@ from servicex_server.model.lifecycle import (
     PreflightRejected,
     accepts_outcomes,
 )
-from servicex_server.model.naming import object_name
+from servicex_server.model.naming import number_name, object_name
 from servicex_server.model.progress import TICK
 from servicex_server.model.shared import is_shared
 from servicex_server.model.tally import to_document
@@ -207,6 +207,9 @@ class _Ledger:
         self._files = units.find_files(transaction, locked.dataset_id, ids)
         self._ended = results.find_outcomes(transaction, locked.number, ids)
         self._known = results.find_attempts(transaction, locked.number, ids)
+        self._transaction = transaction
+        plain = [object_name(paths[0], locked.result_format) for _, paths in self._files.values()]
+        self._names = results.find_object_names(transaction, locked.number, plain)
         self.results: list[NewResult] = []
         self.attempts: list[NewAttempt] = []
         # Two results of a request never share a time, and later rows have later times, even if the
@@ -264,15 +267,14 @@ class _Ledger:
             self._take_lost(report, "an earlier result was taken, which has just been deleted")
             return
         self._shelf.name(report.store_key)
-        position, paths = file
-        name = self._locked.renamed.get(str(position)) or object_name(paths[0], self._locked.result_format)
+        name = self._name(file)
         self._ended[work] = report.store_key
         self.results.append(
             NewResult(
                 request_number=self._locked.number,
                 file_id=report.file_id,
                 entry_start=report.entry_start,
-                path=_clean(report.path) or paths[0],
+                path=_clean(report.path) or file[1][0],
                 status=FileStatus.SUCCESS,
                 object_name=name,
                 store_key=report.store_key,
@@ -346,6 +348,20 @@ class _Ledger:
                 created_at=self._next_time(),
             )
         )
+
+    def _name(self, file: tuple[int, tuple[str, ...]]) -> str:
+        """The object's name. Files that a finder found were not compared when the request was submitted."""
+        position, paths = file
+        kind = self._locked.result_format
+        name = self._locked.renamed.get(str(position)) or object_name(paths[0], kind)
+        if name in self._names:
+            name = number_name(name, position)
+            while name in self._names or results.find_object_names(
+                self._transaction, self._locked.number, [name]
+            ):
+                name = number_name(name, position)
+        self._names.add(name)
+        return name
 
     def _next_time(self) -> datetime:
         self._last = max(self._now, self._last + TICK)

@@ -6,18 +6,20 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
 import secrets
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from servicex_server.db import dataset as datasets
+from servicex_server.db import lookup as lookups
 from servicex_server.db import request as requests
 from servicex_server.db.request import NewRequest
 from servicex_server.db.session import Transaction
 from servicex_server.errors import (
     Busy,
+    FinderError,
     InvalidRequest,
     LimitReached,
     NotFound,
@@ -26,27 +28,37 @@ from servicex_server.errors import (
     StoreFull,
     UnknownCodegen,
 )
-from servicex_server.model.ids import RequestId
-from servicex_server.model.kinds import RequestState, ResultDestination
-from servicex_server.model.lifecycle import Effect, EnterState, FilesKnown, Lifecycle, StartPreflight, step
+from servicex_server.model.did import Did, Freshness, parse_did
+from servicex_server.model.ids import DatasetId, RequestId
+from servicex_server.model.kinds import LookupStatus, RequestState, ResultDestination
+from servicex_server.model.lifecycle import (
+    Effect,
+    EnterState,
+    Event,
+    FilesKnown,
+    Lifecycle,
+    LookupJoined,
+    LookupStarted,
+    StartPreflight,
+    step,
+)
 from servicex_server.model.naming import object_name, unique_object_names
 from servicex_server.model.request import Principal, Submission, TransformRequest
 from servicex_server.plan.parse import parse
 from servicex_server.service.context import Services
-from servicex_server.service.effect import act
+from servicex_server.service.effect import act, keep_effects
 from servicex_server.service.limits import Limits
-from servicex_server.service.read import wait_for
+from servicex_server.service.read import get_request, wait_for
 from servicex_server.source import policy
 
 logger = logging.getLogger(__name__)
 
-_DID = re.compile(r"(\w+)://(.*)", re.DOTALL)
-_DEFAULT_SCHEME = "rucio"
-_FINDERS = ("rucio", "cernopendata", "xrootd")
+EARLIER_REQUEST = "servicex"
+"""Scheme of what an earlier request delivered, which only those may use who may see that request."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Inputs:
+class _FileList:
     """The files of a submission, each once.
 
     Attributes:
@@ -61,6 +73,10 @@ class _Inputs:
     renamed: dict[int, str]
 
 
+_Inputs = _FileList | Did
+"""What a submission names: files, or a data set whose files a finder knows."""
+
+
 async def submit(services: Services, principal: Principal, submission: Submission) -> RequestId:
     """The id of the stored request, which a worker has tried on a first file if that took not too long.
 
@@ -71,17 +87,21 @@ async def submit(services: Services, principal: Principal, submission: Submissio
         LimitReached: the caller has as much unfinished work as one user may have.
     """
     inputs = await asyncio.to_thread(_check, services, submission)
+    if isinstance(inputs, Did) and inputs.scheme == EARLIER_REQUEST:
+        await get_request(services, principal, inputs.name)
     new = _new_request(services, principal, submission, inputs)
     with_preflight = services.limits.preflight_files > 0
     effects = await services.db.write(
-        _store, new, inputs, with_preflight=with_preflight, limits=services.limits
+        keep_effects(_store), new, inputs, with_preflight=with_preflight, limits=services.limits
     )
-    await act(services, new.id, effects)
+    await act(services, new.id, effects or ())
+    shown = inputs.text if isinstance(inputs, Did) else f"{len(inputs.paths)} files"
     logger.info(
-        "request.submitted: %s of %s, %d files, %s to %s",
-        *(new.id, principal.name, len(inputs.paths), submission.codegen, submission.result_format.value),
+        "request.submitted: %s of %s, %s, %s to %s",
+        *(new.id, principal.name, shown, submission.codegen, submission.result_format.value),
     )
-    if any(isinstance(effect, StartPreflight) for effect in effects) and services.limits.preflight_wait_s > 0:
+    is_tried_now = any(isinstance(effect, StartPreflight) for effect in effects or ())
+    if is_tried_now and services.limits.preflight_wait_s > 0:
         await _await_preflight(services, new.id)
     return new.id
 
@@ -97,10 +117,12 @@ def _check(services: Services, submission: Submission) -> _Inputs:
             f"use {ResultDestination.OBJECT_STORE.value!r}"
         )
         raise InvalidRequest(message)
-    files = _check_files(limits, submission)
+    files = None if submission.files is None else _check_files(limits, submission.files)
     if submission.codegen not in services.codegens:
         _refuse_codegen(services, submission)
     parse(submission.codegen, submission.selection, tree_name=submission.tree_name)
+    if files is None:
+        return _check_did(services, submission.did or "")
     paths = _allow(services, files)
     names = unique_object_names(paths, submission.result_format)
     renamed = {
@@ -110,7 +132,7 @@ def _check(services: Services, submission: Submission) -> _Inputs:
     }
     # As the official server names a file list: clients show it as the request's DID.
     did = hashlib.sha256(" ".join(files).encode()).hexdigest()
-    return _Inputs(did=did, dataset=_name_dataset(paths), paths=paths, renamed=renamed)
+    return _FileList(did=did, dataset=_name_dataset(paths), paths=paths, renamed=renamed)
 
 
 def _check_room(services: Services) -> None:
@@ -148,10 +170,7 @@ def _check_texts(limits: Limits, submission: Submission) -> None:
             raise InvalidRequest(message)
 
 
-def _check_files(limits: Limits, submission: Submission) -> tuple[str, ...]:
-    if submission.files is None:
-        raise _no_finder(submission.did or "")
-    files = submission.files
+def _check_files(limits: Limits, files: tuple[str, ...]) -> tuple[str, ...]:
     if not files:
         message = "the file list is empty; give at least one file"
         raise InvalidRequest(message)
@@ -199,22 +218,25 @@ def _refuse_codegen(services: Services, submission: Submission) -> None:
     raise UnknownCodegen(message)
 
 
-def _no_finder(did: str) -> InvalidRequest:
-    match = _DID.fullmatch(did)
-    scheme = match.group(1) if match else _DEFAULT_SCHEME
-    shown = did[:200]
-    if scheme not in _FINDERS:
-        message = (
-            f"the data set {shown!r} has the unknown scheme {scheme!r}; "
-            "this server can find file lists, give the files themselves"
-        )
-    else:
-        message = (
-            f"this server cannot look up the data set {shown!r}: it has no {scheme} finder. It can find "
-            f"file lists, give the files themselves; finders for {', '.join(_FINDERS)} need a deployment "
-            "that runs them"
-        )
-    return InvalidRequest(message)
+def _check_did(services: Services, text: str) -> Did:
+    """The data set, if there is a finder for it here."""
+    did = parse_did(text, default_scheme=services.default_scheme)
+    finder = services.finders.get(did.scheme)
+    if finder is not None:
+        try:
+            finder.check(did)
+        except FinderError as error:
+            raise InvalidRequest(error.message) from error
+        return did
+    remote = () if services.remote_finders is None else services.remote_finders.schemes
+    if did.scheme in remote:
+        return did
+    offered = [f"{scheme}://" for scheme in sorted({*services.finders, *remote})]
+    message = (
+        f"this server cannot look up the data set {text[:200]!r}: it has no {did.scheme} finder. It can find "
+        f"{', '.join(['file lists (give the files themselves)', *offered])}"
+    )
+    raise InvalidRequest(message)
 
 
 def _new_request(
@@ -225,7 +247,7 @@ def _new_request(
         id=RequestId(str(uuid.uuid4())),
         owner=principal.name,
         title=submission.title,
-        did=inputs.did,
+        did=inputs.text if isinstance(inputs, Did) else inputs.did,
         selection=submission.selection,
         codegen=submission.codegen,
         tree_name=submission.tree_name,
@@ -234,15 +256,17 @@ def _new_request(
         access_key=secrets.token_hex(10).upper(),
         secret_key=secrets.token_urlsafe(30),
         submit_time=services.clock(),
-        renamed=inputs.renamed,
+        renamed={} if isinstance(inputs, Did) else inputs.renamed,
         compression=str(compression) if compression is not None else None,
         uses_cache=submission.uses_cache and services.result_cache,
     )
 
 
 def _store(
-    transaction: Transaction, new: NewRequest, inputs: _Inputs, *, with_preflight: bool, limits: Limits
+    transaction: Transaction, new: NewRequest, inputs: _Inputs | Did, *, with_preflight: bool, limits: Limits
 ) -> tuple[Effect, ...]:
+    if isinstance(inputs, Did):
+        return _store_look_up(transaction, new, inputs, with_preflight=with_preflight, limits=limits)
     _check_share(transaction, new, len(inputs.paths), limits)
     dataset_id, n_files = datasets.use_file_list(
         transaction,
@@ -259,8 +283,24 @@ def _store(
         # Run again after a commit whose word was lost: the effects are those of the first time.
         is_tried = requests.is_tried(transaction, new.id)
         _, effects = step(Lifecycle(), FilesKnown(cause, n_files, with_preflight=not is_tried))
-    states = dict.fromkeys((RequestState.SUBMITTED, life.state))
-    return (*effects, *(EnterState(cause, state) for state in states))
+    return (*effects, *_entered(cause, life))
+
+
+def _store_look_up(
+    transaction: Transaction, new: NewRequest, did: Did, *, with_preflight: bool, limits: Limits
+) -> tuple[Effect, ...]:
+    # Stored by a run whose commit went unheard, it has its look-up already.
+    if requests.find_number(transaction, new.id) is not None:
+        return ()
+    _check_share(transaction, new, 0, limits)
+    dataset_id, event = _find_dataset(transaction, new, did, limits, with_preflight=with_preflight)
+    life, effects = step(Lifecycle(), event)
+    requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)
+    return (*effects, *_entered(event.cause, life))
+
+
+def _entered(cause: str, life: Lifecycle) -> tuple[Effect, ...]:
+    return tuple(EnterState(cause, state) for state in dict.fromkeys((RequestState.SUBMITTED, life.state)))
 
 
 def _check_share(transaction: Transaction, new: NewRequest, n_files: int, limits: Limits) -> None:
@@ -278,6 +318,22 @@ def _check_share(transaction: Transaction, new: NewRequest, n_files: int, limits
             "when some are done"
         )
         raise LimitReached(message)
+
+
+def _find_dataset(
+    transaction: Transaction, new: NewRequest, did: Did, limits: Limits, *, with_preflight: bool
+) -> tuple[DatasetId, Event]:
+    """The data set, and what it means for the request: known, or being looked up for it or for others."""
+    if did.scheme == EARLIER_REQUEST:
+        did = replace(did, freshness=Freshness.BYPASS)  # a retry may have changed it
+    oldest = new.submit_time - timedelta(seconds=limits.lookup_max_age_s)
+    used = lookups.use_dataset(transaction, did, now=new.submit_time, oldest=oldest)
+    cause = f"submit by {new.owner}"
+    if used.status is LookupStatus.COMPLETE:
+        return used.dataset_id, FilesKnown(cause, used.n_files, with_preflight)
+    if used.is_new:
+        return used.dataset_id, LookupStarted(cause, with_preflight)
+    return used.dataset_id, LookupJoined(cause, with_preflight)
 
 
 async def _await_preflight(services: Services, request_id: RequestId) -> None:

@@ -20,6 +20,7 @@ from servicex_server.service.context import Services
 from servicex_server.service.delete import purge
 from servicex_server.service.effect import act, keep_effects
 from servicex_server.service.expire import expire_results
+from servicex_server.service.lookup import expire_lookups
 from servicex_server.service.remove import remove_unknown
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,15 @@ async def run_sweeper(services: Services) -> None:
 
 async def sweep(services: Services) -> None:
     """One round; a step that fails is logged and does not keep the others from their work."""
-    for action in (expire_preflights, expire_requests, audit, expire_results, purge, clear_scratch):
+    for action in (
+        expire_lookups,
+        expire_preflights,
+        expire_requests,
+        audit,
+        expire_results,
+        purge,
+        clear_scratch,
+    ):
         await _guard(services, action)
 
 

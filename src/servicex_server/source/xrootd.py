@@ -44,7 +44,7 @@ class XrootdSource:
         self._timeout_s = max(1, int(self._limits.idle_s))
         parts = split_url(url)
         address.resolve(parts.host, parts.port or _PORT, policy.allowed_private_hosts)
-        client = _load_client(self._limits)
+        client = load_client(self._limits)
         self._file = client.File()
         status, _ = self._file.open(
             str(parts), timeout=max(1, int(self._limits.connect_s + self._limits.idle_s))
@@ -128,7 +128,8 @@ def _batches(blocks: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     return batches
 
 
-def _load_client(limits: SourceLimits) -> Any:
+def load_client(limits: SourceLimits) -> Any:
+    """The client library, with bounds on its patience. Raises SourceRefused if it is not installed."""
     try:
         client = importlib.import_module("XRootD.client")
     except ImportError as error:

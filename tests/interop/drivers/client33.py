@@ -2,8 +2,9 @@
 
 Standard input holds {"config": path of servicex.yaml, "stages": [[delivery, ...], ...]}. The deliveries of a
 stage run at the same time, the stages one after another. Standard output gets a list of stages of answers.
-Each delivery is {"cache", "format", "delivery", "samples": [{"name", "files" | "did", "kind", "query"}]}; its
-answer holds per sample either the files or URLs that came or the text of the exception that a user would see.
+Each delivery is {"cache", "format", "delivery", "samples": [{"name", "kind", "query", and what to ask}]},
+where that is "files", "did", or "dataset" (a class of the client and its argument) with "n_files"; its answer
+holds per sample either the files or URLs that came or the text of the exception that a user would see.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def make_query(sample: dict[str, Any]) -> Any:
 
 def make_sample(sample: dict[str, Any]) -> Sample:
     """Build one sample of the specification."""
-    if "did" in sample:
+    if "dataset" in sample:
+        kind, name = sample["dataset"]
+        source = getattr(dataset, kind)(name, num_files=sample["n_files"])
+    elif "did" in sample:
         scheme, name = sample["did"].split("://", 1)
         source = dataset.GenericDataSet(scheme, name)
     else:

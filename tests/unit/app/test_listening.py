@@ -6,7 +6,7 @@ import asyncio
 import socket
 
 from servicex_server.app.embedded import listen
-from servicex_server.app.settings import Settings
+from servicex_server.app.settings import load
 
 
 async def test_answers_do_not_wait_for_the_acknowledgement_of_their_head() -> None:
@@ -17,7 +17,7 @@ async def test_answers_do_not_wait_for_the_acknowledgement_of_their_head() -> No
         await delays.put(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         writer.close()
 
-    with listen(Settings(port=0)) as listener:
+    with listen(load(port=0)) as listener:
         port = listener.getsockname()[1]
         async with await asyncio.start_server(answer, sock=listener):
             _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -227,7 +227,7 @@ async def test_root_results_have_root_names(bench: Bench) -> None:
         ({"files": None, "did": "rucio://mc:x"}, "no rucio finder.*file lists"),
         ({"files": None, "did": "mc:x"}, "no rucio finder"),
         ({"files": None, "did": "cernopendata://1507"}, "no cernopendata finder"),
-        ({"files": None, "did": "root://host//x.root"}, "unknown scheme 'root'"),
+        ({"files": None, "did": "root://host//x.root"}, "no root finder"),
         ({"result_destination": ResultDestination.VOLUME}, "use 'object-store'"),
         ({"title": "x" * 10_241}, "10,241 characters.*at most 10,240"),
         ({"title": "x\0"}, "NUL"),

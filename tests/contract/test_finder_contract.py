@@ -1,0 +1,301 @@
+"""What every finder does, whatever it asks: one suite over all of them, and what is special about each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from opendata_portal import EOS, listed, record, running_portal
+from scripted_finder import ScriptedFinder, files
+from servicex_server.did.finders.cernopendata import CernOpenDataFinder
+from servicex_server.did.finders.local import LocalFinder
+from servicex_server.did.finders.static import StaticFinder
+from servicex_server.did.finders.xrootd import XrootdFinder
+from servicex_server.did.limit import iter_found
+from servicex_server.did.protocol import Finder
+from servicex_server.errors import BadDatasetName, FinderError, SourceRefused, UnknownDataset
+from servicex_server.model.did import Did, FoundFile, parse_did
+from servicex_server.source.policy import SourcePolicy
+from servicex_server.source.protocol import SourceLimits
+from xrootd_server import XrootdServer, require_xrootd, running_xrootd
+
+NAMES = ("a", "b", "c", "d")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A finder, and what it knows.
+
+    Attributes:
+        known: a data set of four files, a to d.
+        unknown: one that does not exist; None if there is none such.
+        bad: a name that no data set has; None if every name will do.
+    """
+
+    finder: Finder
+    known: str
+    unknown: str | None = None
+    bad: str | None = None
+
+
+def make_files(folder: Path) -> None:
+    for name in NAMES:
+        (folder / f"{name}.root").write_bytes(b"x" * 10)
+    (folder / "notes.txt").write_text("none of them")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def scripted(_folder: Path, _stack: ExitStack) -> Case:
+    finder = ScriptedFinder({"x": [files("c", "a"), [], files("b", "d")], "y": [UnknownDataset("no y")]})
+    return Case(finder, "toy://x", "toy://y", "toy://bad")
+
+
+def static(_folder: Path, _stack: ExitStack) -> Case:
+    return Case(StaticFinder([f"root://h//{name}.root" for name in NAMES]), "static://whatever")
+
+
+def local(folder: Path, _stack: ExitStack) -> Case:
+    make_files(folder)
+    finder = LocalFinder(SourcePolicy(local_roots=(folder,)))
+    return Case(finder, f"local://{folder}/*.root", f"local://{folder}/*.nothing")
+
+
+def opendata(_folder: Path, stack: ExitStack) -> Case:
+    pages = {"/api/records/1507": record(1507, [listed(f"{EOS}/{name}.root") for name in NAMES])}
+    finder = CernOpenDataFinder(stack.enter_context(running_portal(pages)))
+    return Case(finder, "cernopendata://1507", "cernopendata://1508", "cernopendata://muons")
+
+
+def xrootd(folder: Path, stack: ExitStack) -> Case:
+    require_xrootd()
+    make_files(folder)
+    server = stack.enter_context(running_xrootd({path.name: path for path in folder.iterdir()}))
+    finder = XrootdFinder(SourcePolicy(allowed_private_hosts=("localhost",)))
+    return Case(
+        finder, f"xrootd://{server.url('*.root')}", f"xrootd://{server.url('*.nothing')}", "xrootd://x"
+    )
+
+
+@pytest.fixture(params=[scripted, static, local, opendata, xrootd], ids=lambda make: make.__name__)
+def case(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitStack) -> Case:
+    make: Callable[[Path, ExitStack], Case] = request.param
+    return make(tmp_path, stack)
+
+
+async def find(finder: Finder, text: str, most_files: int = 1_000) -> list[FoundFile]:
+    found: list[FoundFile] = []
+    async for batch in iter_found(finder, parse_did(text), most_files=most_files):
+        found += batch
+    return found
+
+
+def names_of(found: list[FoundFile]) -> list[str]:
+    return [Path(file.paths[0]).stem for file in found]
+
+
+async def test_all_files_are_found(case: Case) -> None:
+    case.finder.check(parse_did(case.known))
+    found = await find(case.finder, case.known)
+    assert sorted(names_of(found)) == list(NAMES)
+    assert len({file.digest for file in found}) == 4
+
+
+async def test_a_limit_takes_the_first_by_name(case: Case) -> None:
+    for _ in range(2):
+        assert names_of(await find(case.finder, f"{case.known}?files=2")) == ["a", "b"]
+    assert await find(case.finder, f"{case.known}?files=0") == []
+    assert len(await find(case.finder, f"{case.known}?files=99")) == 4
+
+
+async def test_the_number_of_files_is_bounded(case: Case) -> None:
+    for text in (case.known, f"{case.known}?files=1"):
+        with pytest.raises(FinderError, match="more than the 3 files"):
+            await find(case.finder, text, most_files=3)
+
+
+async def test_what_does_not_exist_is_told(case: Case) -> None:
+    if case.unknown is not None:
+        with pytest.raises(UnknownDataset):
+            await find(case.finder, case.unknown)
+
+
+async def test_a_bad_name_is_told_before_anybody_is_asked(case: Case) -> None:
+    if case.bad is not None:
+        with pytest.raises(BadDatasetName):
+            case.finder.check(parse_did(case.bad))
+
+
+# Local folders
+
+
+def local_finder(*roots: Path) -> LocalFinder:
+    return LocalFinder(SourcePolicy(local_roots=roots))
+
+
+async def test_local_patterns(tmp_path: Path) -> None:
+    for folder in ("run1", "run2", "run2/deep"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.root").write_bytes(b"12345")
+    (tmp_path / "run1" / "folder.root").mkdir()
+    finder = local_finder(tmp_path)
+
+    async def relative(pattern: str) -> list[str]:
+        found = await find(finder, f"local://{pattern}")
+        return sorted(str(Path(file.paths[0]).relative_to(tmp_path)) for file in found)
+
+    assert await relative(f"{tmp_path}/run*/x.root") == ["run1/x.root", "run2/x.root"]
+    assert await relative("run*/*.root") == ["run1/x.root", "run2/x.root"], "relative to the root"
+    assert await relative("**/*.root") == ["run1/x.root", "run2/deep/x.root", "run2/x.root"]
+    assert await relative("run1") == ["run1/x.root"], "a folder is its ROOT files"
+    assert await relative("run1/x.root") == ["run1/x.root"]
+    assert await relative("run[2]/?.root") == ["run2/x.root"]
+    assert [file.size_bytes for file in await find(finder, "local://run1")] == [5]
+
+
+async def test_nothing_outside_the_roots_is_found(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "x.root").write_bytes(b"")
+    (inside / "link.root").symlink_to(outside / "x.root")
+    (inside / "away").symlink_to(outside)
+    finder = local_finder(inside)
+    for text in (f"{outside}/*.root", f"{inside}/../outside/*.root", f"{inside}/away/*.root", "/etc/*"):
+        with pytest.raises(SourceRefused):
+            finder.check(parse_did(f"local://{text}"))
+    for text in (f"{inside}/*.root", f"{inside}/*/../../outside/*.root", f"{inside}/*/*.root"):
+        try:
+            found = await find(finder, f"local://{text}")
+        except UnknownDataset:
+            continue
+        assert [file.paths for file in found] == [(str(inside / "x.root"),)]
+
+
+# XRootD
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[XrootdServer]:
+    require_xrootd()
+    folder = tmp_path_factory.mktemp("xrootd")
+    make_files(folder)
+    with running_xrootd({path.name: path for path in folder.iterdir()}) as server:
+        for run in ("run1", "run2", "other"):
+            (server.folder / run).mkdir()
+            (server.folder / run / "y.root").write_bytes(b"123")
+        yield server
+
+
+async def test_xrootd_patterns(server: XrootdServer) -> None:
+    finder = XrootdFinder(SourcePolicy(allowed_private_hosts=("localhost",)))
+    found = await find(finder, f"xrootd://{server.url('run*/*.root')}")
+    assert sorted(file.paths[0] for file in found) == [server.url(f"run{n}/y.root") for n in (1, 2)]
+    assert {file.size_bytes for file in found} == {3}
+    one = await find(finder, f"xrootd://{server.url('a.root')}")
+    assert [file.paths for file in one] == [(server.url("a.root"),)]
+    assert len(await find(finder, f"xrootd://{server.url('*/y.root')}?files=2")) == 2
+    for name in ("nowhere.root", "nowhere/*.root", "run1"):
+        with pytest.raises(UnknownDataset):
+            await find(finder, f"xrootd://{server.url(name)}")
+
+
+async def test_a_server_that_is_away_is_told() -> None:
+    limits = SourceLimits(connect_s=1.0, idle_s=1.0, n_attempts=2)
+    finder = XrootdFinder(SourcePolicy(allowed_private_hosts=("localhost",)), limits)
+    with pytest.raises(FinderError, match="cannot list root://localhost:1"):
+        await find(finder, "xrootd://root://localhost:1//store/*.root")
+
+
+@pytest.mark.parametrize("name", ["http://h//x", "root://", "root://h", "root://h/", "x.root"])
+def test_what_is_no_xrootd_pattern(name: str) -> None:
+    with pytest.raises(BadDatasetName):
+        XrootdFinder(SourcePolicy()).check(Did("xrootd", name))
+
+
+def test_private_hosts_are_refused() -> None:
+    with pytest.raises(SourceRefused):
+        XrootdFinder(SourcePolicy()).check(parse_did("xrootd://root://127.0.0.1//x/*.root"))
+
+
+# CERN Open Data
+
+
+@asynccontextmanager
+async def portal(**pages: object) -> AsyncIterator[Finder]:
+    with running_portal({f"/{path}": page for path, page in pages.items()}) as url:
+        yield CernOpenDataFinder(url)
+
+
+async def test_indices_are_read() -> None:
+    index = f"{EOS}/CMS_Run2012B_file_index"
+    entries = [listed(f"{EOS}/{name}.root", 10, "adler32:00c0ffee") for name in ("a", "b")]
+    pages = {
+        "api/records/1": record(
+            1, [listed(f"{index}.txt"), listed(f"{index}.json"), listed(f"{EOS}/c.root")]
+        ),
+        "eos/opendata/cms/Run2012B/CMS_Run2012B_file_index.json": entries,
+        "api/records/2": record(2, [listed(f"{index}.txt")]),
+        "eos/opendata/cms/Run2012B/CMS_Run2012B_file_index.txt": f"{EOS}/a.root\n{EOS}/b.root\n\n",
+        "api/records/3": record(3, [], _file_indices=[{"key": "i.json", "files": entries}]),
+        "api/records/4": record(4, []),
+    }
+    async with portal(**pages) as finder:
+        assert sorted(names_of(await find(finder, "cernopendata://1"))) == ["a", "b", "c"]
+        assert sorted(names_of(await find(finder, "cernopendata://2"))) == ["a", "b"]
+        (first, _) = sorted(await find(finder, "cernopendata://3"), key=lambda file: file.paths)
+        assert await find(finder, "cernopendata://4") == []
+    assert (first.size_bytes, first.adler32) == (10, "00c0ffee")
+    assert first.paths[0] == f"{EOS}/a.root"
+    assert first.paths[1].endswith("/eos/opendata/cms/Run2012B/a.root"), "by HTTP, too"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        500,
+        "<html>",
+        "[]",
+        {"metadata": None},
+        {"metadata": {"files": [{"uri": 7}]}},
+        record(1, [listed(f"{EOS}/x_file_index.txt")]),
+    ],
+)
+async def test_a_portal_out_of_order_is_told(page: object) -> None:
+    async with portal(**{"api/records/1": page}) as finder:
+        with pytest.raises(FinderError) as caught:
+            await find(finder, "cernopendata://1")
+    assert type(caught.value) is FinderError
+
+
+async def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servicex_server.did.finders.cernopendata._MAX_BYTES", 1_000)
+    async with portal(**{"api/records/1": "x" * 2_000}) as finder:
+        with pytest.raises(FinderError, match="larger than 1,000 bytes"):
+            await find(finder, "cernopendata://1")
+
+
+async def test_a_portal_that_is_away_is_told() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        message = "nobody listens"
+        raise httpx.ConnectError(message, request=request)
+
+    finder = CernOpenDataFinder("http://opendata.example", transport=httpx.MockTransport(refuse))
+    with pytest.raises(FinderError, match=r"does not answer.*nobody listens"):
+        await find(finder, "cernopendata://1")
+
+
+def test_a_file_is_known_again_by_its_replicas() -> None:
+    (file,) = files("a")
+    two = replace(file, paths=("x", "y"))
+    assert two.digest == replace(two, paths=("y", "x"), adler32="1").digest
+    assert two.digest != file.digest
