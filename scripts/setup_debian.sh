@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Install the Debian packages that some tests use: an XRootD server, and bubblewrap for the sandbox of python queries.
-# Only where root and apt exist.
+# Install the Debian packages that some tests use: an XRootD server with what it needs for proxies and tokens, the
+# commands that make VOMS proxies, and bubblewrap for the sandbox of python queries. Only where root and apt exist.
 set -euo pipefail
 
 packages=()
 command -v xrootd >/dev/null || packages+=(xrootd-server xrootd-server-plugins)
+command -v voms-proxy-init >/dev/null && command -v voms-proxy-fake >/dev/null || packages+=(voms-clients)
+has_plugin() { compgen -G "/usr/lib/*/$1*.so" >/dev/null; }
+has_plugin libXrdVoms || packages+=(xrootd-voms-plugins)
+has_plugin libXrdAccSciTokens || packages+=(xrootd-scitokens-plugins)
 command -v bwrap >/dev/null || packages+=(bubblewrap)
 if [ ${#packages[@]} = 0 ]; then
     exit 0
