@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -172,11 +173,93 @@ def fake_voms_proxy(
         raise RuntimeError(message)
 
 
+_STAND_IN = """\
+#!{python}
+# Takes the arguments of voms-proxy-init 2.1 and makes the proxy with voms-proxy-fake: no VOMS server can run here.
+import argparse, pathlib, subprocess, sys
+folder = pathlib.Path(__file__).parent
+parser = argparse.ArgumentParser(allow_abbrev=False)
+for flag in ("-rfc", "-pwstdin"):
+    parser.add_argument(flag, action="store_true", required=True)
+for option in ("-cert", "-key", "-voms", "-valid", "-bits", "-out", "-certdir"):
+    parser.add_argument(option, required=option != "-certdir")
+asked = parser.parse_args()
+passphrase = sys.stdin.readline()
+with (folder / "calls").open("a") as calls:
+    calls.write(" ".join(sys.argv[1:]) + "\\n")
+vo, _, wanted = asked.voms.partition(":")
+if (folder / "fault").exists():
+    sys.exit((folder / "fault").read_text())
+if vo != "{vo}":
+    sys.exit(f"VOMS Server for {{vo}} not known!")
+key = folder / "opened.key"
+opened = subprocess.run(
+    ["openssl", "rsa", "-in", asked.key, "-passin", "stdin", "-out", key], input=passphrase, text=True
+)
+if opened.returncode:
+    sys.exit(3)
+life = folder / "life_s"
+hours = int(asked.valid.partition(":")[0]) or 1
+past = str(hours * 3600 - int(life.read_text())) if life.exists() else "0"
+names = ["/{vo}/Role=NULL/Capability=NULL"]
+if wanted:
+    names.insert(0, wanted + "/Capability=NULL")
+command = ["voms-proxy-fake", "-rfc", "-cert", asked.cert, "-key", key, "-certdir", asked.certdir or "{certdir}"]
+command += ["-hostcert", "{hostcert}", "-hostkey", "{hostkey}", "-voms", vo, "-uri", "{host}:15001"]
+command += ["-bits", asked.bits, "-out", asked.out, "-hours", str(hours), "-vomslife", str(hours)]
+command += ["-pastproxy", past, "-pastac", past]
+for name in names:
+    command += ["-fqan", name]
+sys.exit(subprocess.run([str(each) for each in command]).returncode)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class VomsStandIn:
+    """A folder for the front of PATH, with a `voms-proxy-init` that needs no VOMS server."""
+
+    folder: Path
+
+    def fail(self, words: str | None) -> None:
+        """From now on the command fails with these words; None ends that."""
+        if words is None:
+            (self.folder / "fault").unlink(missing_ok=True)
+        else:
+            (self.folder / "fault").write_text(words)
+
+    def grant(self, life_s: int) -> None:
+        """From now on proxies live so long."""
+        (self.folder / "life_s").write_text(str(life_s))
+
+    def calls(self) -> list[str]:
+        """The arguments of each call."""
+        file = self.folder / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+
+def make_voms_stand_in(authority: TestAuthority, server: Pair, folder: Path) -> VomsStandIn:
+    """Puts the command into the folder."""
+    folder.mkdir()
+    script = folder / "voms-proxy-init"
+    script.write_text(
+        _STAND_IN.format(
+            python=sys.executable,
+            vo=VO,
+            certdir=authority.cert_dir,
+            hostcert=server.cert,
+            hostkey=server.key,
+            host=VOMS_HOST,
+        )
+    )
+    script.chmod(0o755)
+    return VomsStandIn(folder)
+
+
 def require_voms() -> None:
     """Skips the test, with a reason, where the VOMS commands are missing; in CI that is an error."""
     if shutil.which("voms-proxy-init") and shutil.which("voms-proxy-fake"):
         return
-    message = "missing for tests of grid proxies: voms-proxy-init and voms-proxy-fake (apt-get install voms-clients)"
+    message = "missing: voms-proxy-init and voms-proxy-fake (apt-get install voms-clients)"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)

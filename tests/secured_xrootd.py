@@ -188,7 +188,7 @@ def _running(
     )
     prefix: list[str] = []
     if trusts_system:
-        # The token library asks the system's certificates whom to trust: here, in a mount namespace of its own.
+        # The token library trusts the system's certificates: so those are others for this process.
         bundle = "/etc/ssl/certs/ca-certificates.crt"
         script = f'mount --bind "$1" {bundle} && shift && exec "$@"'
         prefix = ["unshare", "-m", "sh", "-c", script, "sh", str(authority.ca_file)]
@@ -210,7 +210,7 @@ def _issuing(host: Pair) -> Iterator[TokenIssuer]:
     context.load_cert_chain(host.cert, host.key)
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     issuer = TokenIssuer(f"https://localhost:{server.server_port}")
-    server.RequestHandlerClass = partial(_Documents, issuer.documents())  # type: ignore[assignment]  # called like it
+    server.RequestHandlerClass = partial(_Documents, issuer.documents())
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -238,4 +238,3 @@ class _Documents(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         """Says nothing."""
-

@@ -14,9 +14,10 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from servicex_server.app import tokens
-from servicex_server.app.checks import Finding, Grade, examine
+from servicex_server.app.checks import examine
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.embedded import upgrade_database
+from servicex_server.app.finding import Finding, Grade
 from servicex_server.app.settings import load
 from servicex_server.cli import app
 from servicex_server.db import schema
