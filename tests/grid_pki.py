@@ -175,7 +175,7 @@ def fake_voms_proxy(
 
 _STAND_IN = """\
 #!{python}
-# Takes the arguments of voms-proxy-init 2.1 and makes the proxy with voms-proxy-fake: no VOMS server can run here.
+# Takes the arguments of voms-proxy-init 2.1 and calls voms-proxy-fake: no VOMS server can run here.
 import argparse, pathlib, subprocess, sys
 folder = pathlib.Path(__file__).parent
 parser = argparse.ArgumentParser(allow_abbrev=False)
@@ -204,7 +204,8 @@ past = str(hours * 3600 - int(life.read_text())) if life.exists() else "0"
 names = ["/{vo}/Role=NULL/Capability=NULL"]
 if wanted:
     names.insert(0, wanted + "/Capability=NULL")
-command = ["voms-proxy-fake", "-rfc", "-cert", asked.cert, "-key", key, "-certdir", asked.certdir or "{certdir}"]
+command = ["voms-proxy-fake", "-rfc", "-cert", asked.cert, "-key", key]
+command += ["-certdir", asked.certdir or "{certdir}"]
 command += ["-hostcert", "{hostcert}", "-hostkey", "{hostkey}", "-voms", vo, "-uri", "{host}:15001"]
 command += ["-bits", asked.bits, "-out", asked.out, "-hours", str(hours), "-vomslife", str(hours)]
 command += ["-pastproxy", past, "-pastac", past]

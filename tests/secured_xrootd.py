@@ -39,7 +39,7 @@ xrd.protocol http:{https_port} libXrdHttp.so
 _GSI = (
     _COMMON
     + """\
-sec.protocol gsi -certdir:{ca} -cert:{cert} -key:{key} -gmapopt:10 -crl:0 -vomsat:2 -vomsfun:default
+sec.protocol gsi -certdir:{ca} -cert:{cert} -key:{key} -gmapopt:10 -crl:0 {voms}
 sec.protbind * only gsi
 acc.authdb {folder}/authdb
 http.secxtractor libXrdVoms.so
@@ -122,14 +122,16 @@ def require_secured_xrootd() -> None:
 
 @contextlib.contextmanager
 def running_gsi_xrootd(
-    authority: TestAuthority, host: Pair, files: Mapping[str, Path]
+    authority: TestAuthority, host: Pair, files: Mapping[str, Path], *, needs_vo: bool = True
 ) -> Iterator[SecuredServer]:
-    """Serves copies of `files` to members of the VO `atlas`."""
+    """Serves copies of `files` to members of the VO `atlas`, or to all whom the authority knows."""
     with _folder(files) as folder:
-        (folder / "authdb").write_text(f"o {VO} /store lr\n")
+        (folder / "authdb").write_text(f"o {VO} /store lr\n" if needs_vo else "u * /store lr\n")
+        voms = "-vomsat:2 -vomsfun:default" if needs_vo else "-vomsat:0"
         environment = {"X509_CERT_DIR": str(folder / "ca"), "X509_VOMS_DIR": str(folder / "vomsdir")}
         shutil.copytree(authority.voms_dir, folder / "vomsdir")
-        with _running(folder, authority, host, _GSI, environment) as server:
+        config = _GSI.replace("{voms}", voms)
+        with _running(folder, authority, host, config, environment) as server:
             yield server
 
 

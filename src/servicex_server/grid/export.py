@@ -1,8 +1,8 @@
 """What the XRootD client of this process may show: it finds proxies and tokens through the environment.
 
 The client's library reads these variables whenever it connects. A proxy that is named but missing breaks its
-TLS, and one in the default place (`/tmp/x509up_u0`) belongs to somebody: so the variables say what there is, and
-the methods of authentication that go with what there is not are switched off in each URL.
+TLS, and one in the default place (`/tmp/x509up_u0`) belongs to somebody: so the variables say what there is,
+and the methods of authentication that go with what there is not are switched off in each URL.
 """
 
 from __future__ import annotations

@@ -104,14 +104,16 @@ class VomsProxyInit:
         Raises:
             CredentialError: it failed, or takes too long.
         """
+        # The command keeps random bytes from one run to the next, and complains where there are none.
+        random = out.with_name("random")
+        random.write_bytes(secrets.token_bytes(1024))
         try:
             done = subprocess.run(
                 self._command(out),
                 input=passphrase + b"\n",
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                # The command keeps random bytes from one run to the next, and complains where it cannot.
-                env=self._environment() | {"RANDFILE": str(out.with_name("random"))},
+                env=self._environment() | {"RANDFILE": str(random)},
                 timeout=_WITHIN_S,
                 check=False,
             )

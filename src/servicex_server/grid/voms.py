@@ -1,7 +1,7 @@
 """The attributes that a VOMS server signs into a proxy: VO, groups and roles.
 
 The format is an attribute certificate (https://www.rfc-editor.org/rfc/rfc5755) in an extension of the proxy,
-with the names in one attribute (https://www.ogf.org/documents/GFD.182.pdf). Signatures are for storage to check.
+with the names in one attribute (https://www.ogf.org/documents/GFD.182.pdf). Storage checks the signatures.
 """
 
 from __future__ import annotations
