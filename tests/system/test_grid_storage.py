@@ -96,15 +96,10 @@ def other_account(grid: Grid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @asynccontextmanager
-async def worker_child(folder: Path, **settings: object) -> AsyncIterator[Child]:
+async def worker_child(folder: Path, **settings: Path | tuple[str, ...]) -> AsyncIterator[Child]:
     """A worker's child, started as a worker does it, with these settings."""
-    chosen = load(
-        data_dir=folder / "data",
-        allowed_private_hosts=("localhost",),
-        min_free_bytes=0,
-        workers=1,
-        **settings,
-    )
+    flags: dict[str, object] = {"allowed_private_hosts": ("localhost",), "min_free_bytes": 0, "workers": 1}
+    chosen = load(None, **flags, **settings, data_dir=folder / "data")
     data = DataDir(chosen.data_dir)
     data.create_folder()
     async with open_children(1, executor(chosen, data), preload=()) as children:

@@ -93,8 +93,8 @@ def test_a_plain_proxy_is_one_for_openssl_and_for_us(
     assert timedelta(minutes=58) < proxy.expires_at - datetime.now(UTC) <= HOUR
     file = tmp_path / "proxy"
     file.write_bytes(pem)
-    command = ["openssl", "verify", "-allow_proxy_certs", "-CApath", authority.cert_dir]
-    subprocess.run([*command, "-untrusted", mary.cert, file], check=True, stdout=subprocess.DEVNULL)
+    command = ["openssl", "verify", "-allow_proxy_certs", "-CApath", str(authority.cert_dir)]
+    subprocess.run([*command, "-untrusted", str(mary.cert), str(file)], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_a_proxy_does_not_outlive_its_certificate(authority: TestAuthority, jane: Pair) -> None:
