@@ -112,7 +112,7 @@ def running_kubernetes_api(authority: TestAuthority, host: Pair, account: Path) 
 
 @contextmanager
 def running_kubectl_proxy(folder: Path) -> Iterator[FakeApi]:
-    """What `kubectl proxy` offers: the same on http://127.0.0.1, for which it brings its user's credentials."""
+    """What `kubectl proxy` offers: the same on http://127.0.0.1, with its user's own credentials."""
     with _serving(FakeApi(folder, token=""), None) as api:
         yield api
 
