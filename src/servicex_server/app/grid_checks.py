@@ -15,8 +15,6 @@ from servicex_server.grid.certificate import UserFiles, load_certificate
 from servicex_server.grid.identity import find_proxy, find_token
 from servicex_server.grid.renewal import Schedule
 
-_CERTIFICATE_WARN_DAYS = 14
-
 
 def examine_grid(settings: Settings) -> Iterator[Finding]:
     """Looks at proxy, token and certificate; says nothing of what is not there and not asked for."""
@@ -85,8 +83,7 @@ def _certificate(settings: Settings, now: datetime) -> Iterator[Finding]:
         yield Finding(subject, Grade.WARNING, error.message)
         return
     detail = f"{user.subject}, until {user.expires_at:%Y-%m-%d} ({_left(user.expires_at, now)})"
-    is_ending = (user.expires_at - now).days < _CERTIFICATE_WARN_DAYS
-    yield Finding(subject, Grade.WARNING if is_ending else Grade.OK, detail)
+    yield Finding(subject, Grade.WARNING if user.is_ending(now) else Grade.OK, detail)
 
 
 def _left(end: datetime, now: datetime) -> str:

@@ -65,13 +65,15 @@ def source_policy(settings: Settings, data: DataDir) -> SourcePolicy:
 
 
 def grid_access(settings: Settings, data: DataDir, environment: Mapping[str, str] = os.environ) -> GridAccess:
-    """The service identity: what the settings name, else the variables of grid tools, else the data folder.
+    """The service identity: what the settings name, else the data folder holds, else grid tools' variables.
 
     Never the default places of grid tools, such as /tmp/x509up_u1000: what lies there was not meant for this.
     """
     theirs = callers_access(environment)
     return GridAccess(
-        proxy_file=settings.x509_proxy_file or theirs.proxy_file or data.proxy,
+        proxy_file=settings.x509_proxy_file
+        or (data.proxy if data.proxy.exists() else theirs.proxy_file)
+        or data.proxy,
         cert_dir=settings.x509_cert_dir
         or theirs.cert_dir
         or (_AUTHORITIES if _AUTHORITIES.is_dir() else None),

@@ -75,6 +75,10 @@ def keep_fresh(settings: Settings, cert_dir: Path | None, passphrase: bytes | No
     # What no waiting makes better is said at once.
     open_key(user, passphrase)
     PROXY_CERTIFICATE_EXPIRY.set(user.expires_at.timestamp())
+    if user.is_ending():
+        logger.warning(
+            "proxy.certificate: that of %s ends on %s", user.subject, f"{user.expires_at:%Y-%m-%d}"
+        )
     return asyncio.run(_run(settings, keeper))
 
 

@@ -105,8 +105,8 @@ class Settings(BaseSettings):
     )
     x509_proxy_file: Path | None = Field(
         None,
-        description="Grid proxy that workers read storage with, for all users; default X509_USER_PROXY, or "
-        "what `servicex-server proxy` keeps in the data folder.",
+        description="Grid proxy that workers read storage with, for all users; default what `servicex-server "
+        "proxy` keeps in the data folder, else X509_USER_PROXY.",
     )
     x509_cert_dir: Path | None = Field(
         None,

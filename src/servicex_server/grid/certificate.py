@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+_WARN_DAYS = 14
+"""Authorities take days to issue a new certificate."""
+
 CERT_NAME, KEY_NAME = "usercert.pem", "userkey.pem"
 
 
@@ -49,6 +52,10 @@ class UserCertificate:
     def is_protected(self) -> bool:
         """Whether it takes a passphrase to use the key."""
         return b"ENCRYPTED" in self.key_pem
+
+    def is_ending(self, now: datetime | None = None) -> bool:
+        """Whether it ends so soon that somebody should ask for a new one."""
+        return (self.expires_at - (now or datetime.now(UTC))).days < _WARN_DAYS
 
     def require_valid(self, now: datetime | None = None) -> None:
         """Raises CredentialError if the certificate is over."""

@@ -27,7 +27,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_settings_over_environment_over_data_folder(tmp_path: Path) -> None:
+def test_settings_over_data_folder_over_environment(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
     own = ports.grid_access(load(data_dir=tmp_path), data, {})
     assert (own.proxy_file, own.token_file, own.hosts) == (tmp_path / "grid" / "x509up", None, ())
@@ -38,6 +38,8 @@ def test_settings_over_environment_over_data_folder(tmp_path: Path) -> None:
     }
     found = ports.grid_access(load(data_dir=tmp_path), data, theirs)
     assert (found.proxy_file, found.token_file) == (Path("/their/proxy"), Path("/their/token"))
+    write_private(data.proxy, b"made by our own command")
+    assert ports.grid_access(load(data_dir=tmp_path), data, theirs).proxy_file == data.proxy
     settings = load(
         data_dir=tmp_path, x509_proxy_file=Path("/p"), bearer_token_file="/t", grid_hosts="a.test, b.test"
     )
