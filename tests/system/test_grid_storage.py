@@ -165,14 +165,18 @@ async def test_a_proxy_of_another_vo_is_named(grid: Grid, gsi: SecuredServer, tm
 async def test_a_proxy_that_ends_and_is_renewed_during_a_run(
     grid: Grid, gsi: SecuredServer, tmp_path: Path
 ) -> None:
-    proxy = grid.proxy(tmp_path / "x509up", life_s=3)
-    found = load_proxy(proxy)
-    assert found is not None
+    proxy = tmp_path / "x509up"
     held = fresh(gsi)
     async with (
         worker_child(tmp_path, x509_proxy_file=proxy) as old,
         worker_child(tmp_path, x509_proxy_file=proxy) as new,
     ):
+        # Made when all is imported, so that a busy machine has the proxy's whole life for one small file.
+        for child in (old, new):
+            await require_refused(child, fresh(gsi), "this server has no proxy")
+        grid.proxy(proxy, life_s=4)
+        found = load_proxy(proxy)
+        assert found is not None
         await require_delivered(old, held)
         # Both ends look at the clock, which counts whole seconds for them.
         await asyncio.sleep((found.expires_at - datetime.now(UTC)).total_seconds() + 1.1)
