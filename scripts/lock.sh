@@ -9,7 +9,7 @@ pin() {
         --no-emit-find-links --no-header --no-annotate "$@"
 }
 
-pin pyproject.toml --extra xrootd --extra production --group dev --output-file requirements/dev.txt
+pin pyproject.toml --extra xrootd --extra production --extra grid --group dev --output-file requirements/dev.txt
 pin pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
 pin requirements/client26.in --output-file requirements/client26.txt
 pin requirements/finder.in --output-file requirements/finder.txt

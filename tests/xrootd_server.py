@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,11 +66,11 @@ def running_xrootd(files: Mapping[str, Path]) -> Iterator[XrootdServer]:
             (folder / name).mkdir(parents=True)
         for name, source in files.items():
             shutil.copyfile(source, folder / "data" / "store" / name)
-        port = _free_port()
+        port = free_port()
         (folder / "server.cfg").write_text(_CONFIG.format(folder=folder, port=port))
-        process = _start(folder)
+        process = start_program(folder)
         log = folder / "log" / "server.log"
-        _wait_until_listening(process, port, log)
+        wait_until_listening(process, port, log)
         yield XrootdServer(port, folder / "data" / "store", log)
     finally:
         if process is not None:
@@ -79,7 +79,15 @@ def running_xrootd(files: Mapping[str, Path]) -> Iterator[XrootdServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
+def start_program(
+    folder: Path, *, environment: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """Starts the server of the folder's `server.cfg`, as another user where this one is root.
+
+    Args:
+        environment: additions to this process's environment.
+        prefix: command that starts the server's.
+    """
     program = shutil.which("xrootd") or "xrootd"
     command = [program, "-c", str(folder / "server.cfg"), "-l", str(folder / "log" / "server.log")]
     if os.geteuid() == 0:
@@ -88,13 +96,14 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
         for path in (folder, *folder.rglob("*")):
             shutil.chown(path, "xrootd", "xrootd")
         command = ["setpriv", "--reuid=xrootd", "--regid=xrootd", "--init-groups", *command]
-    environment = {**os.environ, "HOME": str(folder)}
+    variables = {**os.environ, "HOME": str(folder), **(environment or {})}
     return subprocess.Popen(
-        command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*prefix, *command], env=variables, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
 
-def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Returns when the server listens; raises RuntimeError with the end of its log if it does not."""
     end = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < end:
         try:
@@ -108,7 +117,8 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path
     raise RuntimeError(message)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

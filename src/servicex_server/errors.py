@@ -35,6 +35,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     │   └── BadDatasetName          the finder cannot make sense of the name
     ├── FilesFailed                 some of the files of a call could not be transformed
     └── ConfigurationError          the operator's settings do not work; names the setting
+        └── CredentialError         the server's own proxy, token or certificate is missing, over or broken
 """
 
 from __future__ import annotations
@@ -209,3 +210,7 @@ class FilesFailed(ServicexError):
 
 class ConfigurationError(ServicexError):
     """A setting does not work."""
+
+
+class CredentialError(ConfigurationError):
+    """The server's own grid credentials do not work."""

@@ -7,15 +7,15 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib.metadata import version
 
 import httpx
 
 from servicex_server.app import database
 from servicex_server.app.datadir import DataDir, is_inside
+from servicex_server.app.finding import Finding, Grade
 from servicex_server.app.generators import look_for_generators
+from servicex_server.app.grid_checks import examine_grid
 from servicex_server.app.settings import LOOPBACK, Settings
 from servicex_server.app.tokens import find_holder
 from servicex_server.db.engine import show_url
@@ -24,24 +24,6 @@ from servicex_server.run.sandbox.available import describe
 from servicex_server.run.sandbox.limits import show_bytes
 
 _ANSWER_WITHIN_S = 5.0
-
-
-class Grade(StrEnum):
-    """How a finding stands."""
-
-    OK = "ok"
-    NOTE = "note"
-    WARNING = "warning"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    grade: Grade
-    detail: str
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -53,6 +35,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_roots(settings),
         *_generators(settings),
         _xrootd(),
+        *examine_grid(settings),
         *_server(settings),
         _client_file(settings),
     ]

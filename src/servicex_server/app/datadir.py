@@ -42,6 +42,15 @@ class DataDir:
         return self.path / "queue.sock"
 
     @property
+    def grid(self) -> Path:
+        """Certificate and key of a grid user, and the proxy made from them."""
+        return self.path / "grid"
+
+    @property
+    def proxy(self) -> Path:
+        return self.grid / "x509up"
+
+    @property
     def _token(self) -> Path:
         return self.path / "token"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -9,6 +11,7 @@ import msgspec
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.settings import Settings
 from servicex_server.errors import ConfigurationError
+from servicex_server.grid.access import GridAccess, callers_access
 from servicex_server.model.worker import ExecutorSpec
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.service.limits import Limits
@@ -17,6 +20,7 @@ from servicex_server.source.policy import SourcePolicy
 from servicex_server.telemetry.machine import usable_cores
 
 _DAY_S = 86400.0
+_AUTHORITIES = Path("/etc/grid-security/certificates")
 
 
 def store_arguments(settings: Settings, data: DataDir) -> dict[str, object]:
@@ -50,6 +54,26 @@ def source_policy(settings: Settings, data: DataDir) -> SourcePolicy:
         local_roots=local_roots(settings),
         forbidden_folders=(data.path,),
         allowed_private_hosts=settings.allowed_private_hosts,
+        grid=grid_access(settings, data),
+    )
+
+
+def grid_access(settings: Settings, data: DataDir, environment: Mapping[str, str] = os.environ) -> GridAccess:
+    """The service identity: what the settings name, else the data folder holds, else grid tools' variables.
+
+    Never the default places of grid tools, such as /tmp/x509up_u1000: what lies there was not meant for this.
+    """
+    theirs = callers_access(environment)
+    return GridAccess(
+        proxy_file=settings.x509_proxy_file
+        or (data.proxy if data.proxy.exists() else theirs.proxy_file)
+        or data.proxy,
+        cert_dir=settings.x509_cert_dir
+        or theirs.cert_dir
+        or (_AUTHORITIES if _AUTHORITIES.is_dir() else None),
+        token_file=settings.bearer_token_file or theirs.token_file,
+        hosts=settings.grid_hosts,
+        private_folder=data.grid / "shown",
     )
 
 
@@ -63,10 +87,21 @@ def executor(settings: Settings, data: DataDir) -> ExecutorSpec:
             "local_roots": [str(root) for root in policy.local_roots],
             "forbidden_folders": [str(folder) for folder in policy.forbidden_folders],
             "allowed_private_hosts": list(policy.allowed_private_hosts),
+            "grid": {
+                "proxy_file": _to_text(policy.grid.proxy_file),
+                "cert_dir": _to_text(policy.grid.cert_dir),
+                "token_file": _to_text(policy.grid.token_file),
+                "hosts": list(policy.grid.hosts),
+                "private_folder": _to_text(policy.grid.private_folder),
+            },
             "n_threads": settings.worker_threads or max(1, usable_cores() // settings.workers),
             "sandbox": msgspec.to_builtins(sandbox_limits(settings)),
         },
     )
+
+
+def _to_text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def sandbox_limits(settings: Settings) -> SandboxLimits | None:

@@ -26,6 +26,8 @@ from servicex_server.telemetry.machine import usable_cores
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Addresses that only this machine reaches."""
 
+_GRID_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+_KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
 SECRETS_DIR = "SERVICEX_SECRETS_DIR"
 """Environment variable with the folder of secrets."""
@@ -142,6 +144,58 @@ class Settings(BaseSettings):
     internal_url: str | None = Field(
         None, description="URL under which finders reach that port, if not the address itself."
     )
+    x509_proxy_file: Path | None = Field(
+        None,
+        description="Grid proxy that workers read storage with, for all users; default what `servicex-server "
+        "proxy` keeps in the data folder, else X509_USER_PROXY.",
+    )
+    x509_cert_dir: Path | None = Field(
+        None,
+        description="Certificates of the grid's authorities; default X509_CERT_DIR or "
+        "/etc/grid-security/certificates.",
+    )
+    bearer_token_file: Path | None = Field(
+        None,
+        description="Bearer token that workers read storage with, for all users; default BEARER_TOKEN_FILE. "
+        "Shown to `grid_hosts` only.",
+    )
+    grid_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Storage that is shown the token, and the proxy over https (comma-separated; "
+        "`*.example.org` for all below).",
+    )
+    proxy_vo: str | None = Field(
+        None, pattern=_GRID_NAME, description="VO whose attributes `servicex-server proxy` asks for."
+    )
+    proxy_role: str | None = Field(None, pattern=_GRID_NAME, description="Role in that VO.")
+    proxy_life_s: float = Field(
+        96 * 3600.0, ge=60, description="Life of a new proxy; a VO's server may grant less."
+    )
+    proxy_renew_fraction: float = Field(
+        0.5, gt=0, lt=1, description="A proxy is renewed after this part of its life."
+    )
+    proxy_warn_s: float = Field(
+        86400.0,
+        ge=0,
+        description="A proxy that ends so soon is warned of; a short one in the last quarter of its life.",
+    )
+    proxy_secret: str | None = Field(
+        None,
+        pattern=_KUBERNETES_NAME,
+        description="Kubernetes Secret that `servicex-server proxy` puts the proxy into, too (key `x509up`).",
+    )
+    proxy_metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of `GET /metrics` of `servicex-server proxy`; 0 is off."
+    )
+    kubernetes_namespace: str | None = Field(
+        None, pattern=_KUBERNETES_NAME, description="Namespace of Secrets; default the pod's own."
+    )
+    kubernetes_api: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Kubernetes API server that asks for no credentials, such as `kubectl proxy`; default "
+        "the pod's own.",
+    )
     preflight_files: int = Field(
         3, ge=0, le=10, description="Files on which a query is tried before fan-out; 0 switches that off."
     )
@@ -233,7 +287,13 @@ class Settings(BaseSettings):
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
 
     @field_validator(
-        "allowed_hosts", "allowed_private_hosts", "finders", "broker_finders", "static_files", mode="before"
+        "allowed_hosts",
+        "allowed_private_hosts",
+        "grid_hosts",
+        "finders",
+        "broker_finders",
+        "static_files",
+        mode="before",
     )
     @classmethod
     def _split_names(cls, value: object) -> object:
@@ -289,6 +349,18 @@ class Settings(BaseSettings):
             url = _read_secret("database_url_file", self.database_url_file)
             _check_database_url(url)
             self.database_url = SecretStr(url)
+        return self
+
+    @field_validator("x509_proxy_file", "x509_cert_dir", "bearer_token_file")
+    @classmethod
+    def _absolute_path(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _role_of_a_vo(self) -> Self:
+        if self.proxy_role is not None and self.proxy_vo is None:
+            message = "proxy_role is a role in a VO: set proxy_vo as well"
+            raise ValueError(message)
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from servicex_server.cli.database import db_app
 from servicex_server.cli.disk import disk, sweep
 from servicex_server.cli.follow import follow
 from servicex_server.cli.provenance import provenance
+from servicex_server.cli.proxy import clear, init, proxy
 from servicex_server.cli.roles import app as app_role
 from servicex_server.cli.roles import finder, sweeper, worker
 from servicex_server.cli.token import token_app
@@ -53,6 +54,9 @@ app.command()(disk)
 app.command()(sweep)
 app.command()(follow)
 app.command()(provenance)
+app.command()(proxy)
+app.command()(init)
+app.command()(clear)
 app.add_typer(token_app, name="token")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")

@@ -13,7 +13,8 @@ from servicex_server.cli.options import ConfigOption, DataDirOption, OutputOptio
 def check(data_dir: DataDirOption = None, config: ConfigOption = None, output: OutputOption = "text") -> None:
     """Tell what is configured and reachable; exit 1 if something would stop the server."""
     settings = load_settings(config, data_dir=data_dir)
-    from servicex_server.app.checks import Grade, examine  # noqa: PLC0415  keeps --help quick
+    from servicex_server.app.checks import examine  # noqa: PLC0415  keeps --help quick
+    from servicex_server.app.finding import Grade  # noqa: PLC0415
 
     findings = examine(settings)
     if output == "json":

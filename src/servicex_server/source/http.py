@@ -19,6 +19,8 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from servicex_server.errors import SourceCorrupt, SourceRefused, SourceUnavailable
+from servicex_server.grid.identity import explain_refusal
+from servicex_server.grid.token import find_authorization
 from servicex_server.model.naming import show_location
 from servicex_server.source import ranges
 from servicex_server.source.access import digest_url
@@ -84,7 +86,9 @@ class HttpSource:
         self._timeout = timeout.as_dict()
         # The transport is used without a client: the environment's proxies would hide the address from the
         # check, and a client logs URLs with whatever secrets they hold.
-        self._transport = CheckedTransport(policy.allowed_private_hosts, self._limits.n_connections)
+        self._transport = CheckedTransport(
+            policy.allowed_private_hosts, self._limits.n_connections, policy.grid
+        )
         try:
             head = self._try_often(lambda: self._fetch(0, _HEAD_BYTES, None))
         except BaseException:
@@ -180,7 +184,10 @@ class HttpSource:
     def _send(self, url: str, headers: dict[str, str]) -> httpx.Response:
         headers = {**headers, "Accept-Encoding": "identity", "User-Agent": "servicex-server"}
         request = httpx.Request("GET", url, headers=headers, extensions={"timeout": self._timeout})
-        if request.url.userinfo:
+        token = find_authorization(self._policy.grid, url)
+        if token is not None:
+            request.headers["Authorization"] = f"Bearer {token}"
+        elif request.url.userinfo:
             auth = httpx.BasicAuth(request.url.username, request.url.password)
             request = next(auth.auth_flow(request))
         return self._transport.handle_request(request)
@@ -271,8 +278,17 @@ class HttpSource:
             raise _Retry(answer, min(float(after), 30.0) if after.isdigit() else 0.0)
         message = f"cannot read {self.location}: {answer}"
         if status in (401, 403):
-            raise SourceRefused(message)
+            shown, may_be_better_soon = self._explain_refusal()
+            raise (SourceUnavailable if may_be_better_soon else SourceRefused)(message + shown)
         raise SourceUnavailable(message)
+
+    def _explain_refusal(self) -> tuple[str, bool]:
+        """What a host that knows us was shown; others would not have been shown anything."""
+        parts = urlsplit(self._url)
+        host = parts.hostname or ""
+        if parts.scheme != "https" or not self._policy.grid.is_trusted(host):
+            return "", False
+        return explain_refusal(self._policy.grid, host)
 
     def close(self) -> None:
         if self._threads is not None:

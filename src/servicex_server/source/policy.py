@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from servicex_server.errors import SourceRefused
+from servicex_server.grid.access import NO_GRID_ACCESS, GridAccess, callers_access
 from servicex_server.model.naming import show_location
 from servicex_server.source import address
 from servicex_server.source.url import split_url
@@ -31,15 +32,19 @@ class SourcePolicy:
         forbidden_folders: folders below which nothing is read although they lie below a root, such as the
             server's own, where everybody's results and its secrets are.
         unrestricted_local: read any local file; for a process that runs with its caller's own rights.
+        grid: what grid storage is shown.
     """
 
     local_roots: tuple[Path, ...] = ()
     allowed_private_hosts: tuple[str, ...] = ()
     forbidden_folders: tuple[Path, ...] = ()
     unrestricted_local: bool = False
+    grid: GridAccess = NO_GRID_ACCESS
 
 
-CALLERS_OWN = SourcePolicy(allowed_private_hosts=("*",), unrestricted_local=True)
+CALLERS_OWN = SourcePolicy(
+    allowed_private_hosts=("*",), unrestricted_local=True, grid=callers_access(os.environ)
+)
 """For a process that the reader started: whatever its caller may read."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator
 
@@ -10,6 +12,8 @@ import httpcore
 import httpx
 
 from servicex_server.errors import SourceUnavailable
+from servicex_server.grid.access import NO_GRID_ACCESS, GridAccess
+from servicex_server.grid.tls import trusted_context
 from servicex_server.source import address
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
@@ -50,17 +54,38 @@ class CheckedBackend(httpcore.SyncBackend):
 class CheckedTransport(httpx.BaseTransport):
     """httpx on top of a connection pool whose connections are checked."""
 
-    def __init__(self, allowed_private_hosts: tuple[str, ...], n_connections: int) -> None:
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
-            max_connections=n_connections,
+    def __init__(
+        self, allowed_private_hosts: tuple[str, ...], n_connections: int, grid: GridAccess = NO_GRID_ACCESS
+    ) -> None:
+        self._allowed_private_hosts = allowed_private_hosts
+        self._n_connections = n_connections
+        self._grid = grid
+        self._lock = threading.Lock()
+        self._plain: httpcore.ConnectionPool | None = None
+        self._trusted: httpcore.ConnectionPool | None = None
+
+    def _pool(self, url: httpx.URL) -> httpcore.ConnectionPool:
+        """Connections to hosts of the grid, which are shown the proxy, are kept apart from the others."""
+        with self._lock:
+            if url.scheme == "https" and self._grid.is_trusted(url.host):
+                if self._trusted is None:
+                    self._trusted = self._open_pool(trusted_context(self._grid))
+                return self._trusted
+            if self._plain is None:
+                self._plain = self._open_pool(httpx.create_ssl_context())
+            return self._plain
+
+    def _open_pool(self, context: ssl.SSLContext) -> httpcore.ConnectionPool:
+        return httpcore.ConnectionPool(
+            ssl_context=context,
+            max_connections=self._n_connections,
             keepalive_expiry=30.0,
-            network_backend=CheckedBackend(allowed_private_hosts),
+            network_backend=CheckedBackend(self._allowed_private_hosts),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         with _as_httpx():
-            answer = self._pool.handle_request(
+            answer = self._pool(request.url).handle_request(
                 httpcore.Request(
                     method=request.method,
                     url=httpcore.URL(
@@ -82,7 +107,9 @@ class CheckedTransport(httpx.BaseTransport):
         )
 
     def close(self) -> None:
-        self._pool.close()
+        for pool in (self._plain, self._trusted):
+            if pool is not None:
+                pool.close()
 
 
 class _Stream(httpx.SyncByteStream):

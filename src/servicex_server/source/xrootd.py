@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from servicex_server.errors import SourceRefused, SourceUnavailable
+from servicex_server.grid.export import allowed_methods, export
+from servicex_server.grid.identity import explain_refusal
 from servicex_server.model.naming import show_location
 from servicex_server.source import address, ranges
 from servicex_server.source.access import digest_url, has_settled
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
-from servicex_server.source.url import split_url
+from servicex_server.source.url import Url, split_url
 
 _PORT = 1094
 _VECTOR_RANGES = 1024
@@ -21,6 +25,10 @@ _VECTOR_RANGE_BYTES = 2 * 1024 * 1024 - 16
 _VECTOR_BYTES = 64 * 1024 * 1024
 _NOT_AUTHORISED = (3010, 3030)
 """kXR_NotAuthorized and kXR_AuthFailed of the protocol."""
+_AUTH_FAILED = 204
+"""The client's own code for a server with whom no method of authentication works."""
+_CLIENTS_PARAMETER = re.compile(r"[?&]xrd(cl)?\.", re.IGNORECASE)
+"""Tells the client, not the server, what to do: which files to take for keys and tokens, say."""
 
 
 class XrootdSource:
@@ -43,11 +51,13 @@ class XrootdSource:
         self._limits = limits or SourceLimits()
         self._timeout_s = max(1, int(self._limits.idle_s))
         parts = split_url(url)
+        self._host = parts.host
         address.resolve(parts.host, parts.port or _PORT, policy.allowed_private_hosts)
+        export(policy.grid)
         client = load_client(self._limits)
         self._file = client.File()
         status, _ = self._file.open(
-            str(parts), timeout=max(1, int(self._limits.connect_s + self._limits.idle_s))
+            _with_methods(parts, policy), timeout=max(1, int(self._limits.connect_s + self._limits.idle_s))
         )
         self._check_status("open", status)
         try:
@@ -106,13 +116,25 @@ class XrootdSource:
             return
         reason = str(status.message).strip() or f"error {status.code}"
         message = f"cannot {verb} {self.location}: {reason}"
-        if status.errno in _NOT_AUTHORISED:
-            raise SourceRefused(message)
+        if status.errno in _NOT_AUTHORISED or status.code == _AUTH_FAILED:
+            shown, may_be_better_soon = explain_refusal(self._policy.grid, self._host)
+            raise (SourceUnavailable if may_be_better_soon else SourceRefused)(message + shown)
         raise SourceUnavailable(message)
 
     def close(self) -> None:
         if self._file.is_open():
             self._file.close(timeout=self._timeout_s)
+
+
+def _with_methods(parts: Url, policy: SourcePolicy) -> str:
+    """The URL, with the methods of authentication that the host may ask for."""
+    methods = allowed_methods(policy.grid, parts.host)
+    if methods is None:
+        return str(parts)
+    if _CLIENTS_PARAMETER.search(unquote(parts.rest)):
+        message = f"{show_location(str(parts))}: parameters that begin with xrd. or xrdcl. are not allowed"
+        raise SourceRefused(message)
+    return f"{parts}{'&' if '?' in parts.rest else '?'}xrd.wantprot={methods}"
 
 
 def _batches(blocks: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -149,6 +149,23 @@ WORKER_RESULT_BYTES = Counter(
     "servicex_worker_results_written_bytes_total", "Bytes of results by this worker.", registry=REGISTRY
 )
 
+PROXY_EXPIRY = Gauge(
+    "servicex_proxy_expiry_timestamp_seconds",
+    "When the grid proxy that `servicex-server proxy` keeps ends, in Unix time; 0 for none.",
+    registry=REGISTRY,
+)
+PROXY_CERTIFICATE_EXPIRY = Gauge(
+    "servicex_proxy_certificate_expiry_timestamp_seconds",
+    "When the certificate that it is made from ends, in Unix time; 0 for none.",
+    registry=REGISTRY,
+)
+PROXY_RENEWALS = Counter(
+    "servicex_proxy_renewals_total",
+    "Attempts to renew the proxy, by outcome: renewed or failed.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+
 DECLARED: tuple[Counter | Gauge | Histogram, ...] = tuple(
     metric for metric in list(globals().values()) if isinstance(metric, Counter | Gauge | Histogram)
 )

@@ -14,8 +14,9 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from servicex_server.app import database, tokens
-from servicex_server.app.checks import Finding, Grade, examine
+from servicex_server.app.checks import examine
 from servicex_server.app.datadir import DataDir
+from servicex_server.app.finding import Finding, Grade
 from servicex_server.app.settings import load
 from servicex_server.cli import app
 from servicex_server.db import schema

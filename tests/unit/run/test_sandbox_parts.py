@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from servicex_server.app.checks import Grade, examine
+from servicex_server.app.checks import examine
 from servicex_server.app.executor import build
+from servicex_server.app.finding import Grade
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.settings import load
 from servicex_server.errors import ResourceExhausted, SourceRefused, SourceUnavailable
