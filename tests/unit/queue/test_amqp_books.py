@@ -137,6 +137,14 @@ def test_a_new_leader_adopts_what_is_in_hand() -> None:
     leader.beat("w", 2, transform(1))
     assert leader.publish(transform(1), transform(2)) == [transform(2)]
     assert len(leader.flight) == 2
+
+
+def test_after_an_outage_what_is_in_no_hand_goes_out_again() -> None:
+    leader = Leader()
+    leader.publish(transform(1), transform(2))
+    leader.beat("w", 1, transform(1))
+    leader.flight.interrupted()
+    leader.publish(preflight("p"))  # it does not wait until all workers were heard
     assert leader.flight.take_unheld() == [transform(2)]
 
 
@@ -202,6 +210,7 @@ def test_a_worker_that_says_good_bye_has_nothing() -> None:
     leader.beat("w", 4, transform(1))
     leader.flight.heard(Heartbeat("w", 0, is_last=True))
     assert leader.flight.n_slots == 0
+    leader.flight.interrupted()
     assert leader.flight.take_unheld() == [transform(1)]
 
 

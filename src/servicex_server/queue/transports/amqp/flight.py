@@ -92,6 +92,7 @@ class Flight:
         self._wall_ns = wall_ns
         self._awake_s = 0.0
         self._last_stamp = 0
+        self._outage_stamp = 0
         self._flying: dict[UnitKey, Flying] = {}
         self._n_preflights = 0
         self._workers: dict[str, Worker] = {}
@@ -206,10 +207,16 @@ class Flight:
         late = [key for key, it in adrift[:n_missing] if self._awake_s - it.seen_s > self._grace_s]
         return self._take(late)
 
+    def interrupted(self) -> None:
+        """Takes note of an outage: the broker holds nothing any more of what was published before."""
+        self._outage_stamp = self._next_stamp()
+
     def take_unheld(self) -> list[Unit]:
-        """Removes and returns the units in nobody's hands; for after an outage: the broker holds none."""
+        """Removes and returns units that were published before the last outage and are in nobody's hands."""
         held = self._held()
-        return self._take([key for key in self._flying if key not in held])
+        return self._take(
+            [key for key, it in self._flying.items() if it.stamp < self._outage_stamp and key not in held]
+        )
 
     # Inside
 

@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 _BATCH = 64
 _MAX_ORDERS = 10_000
 _OPENING_S = 60.0
+_LAST_WORDS_S = 3.0
 
 
 class AmqpQueue:
@@ -115,7 +116,8 @@ class AmqpQueue:
         self._outbox.close()
         if self._link.down_s == 0.0:
             with suppress(*LOST):
-                await patiently(self._acks.flush())
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._acks.flush()
         await self._link.close()
 
     @property
@@ -158,6 +160,7 @@ class AmqpQueue:
             orders = await self._topology.declare_fanout(out, self._topology.orders)
             for name in (self._topology.units, self._topology.preflights):
                 await queues[name].purge()
+            self._flight.interrupted()
             self._acks = acks = await self._listen(connection, alarm)
         up()
         self._order(RollCall())

@@ -95,7 +95,6 @@ class Topology:
         offered: FieldTable = {
             "x-delivery-limit": DELIVERY_LIMIT,
             "x-dead-letter-exchange": self.failed,
-            "x-consumer-timeout": _CONSUMER_TIMEOUT_MS,
         }
         return {
             self.units: await self._declare_queue(channel, self.units, offered),
@@ -143,7 +142,13 @@ class Topology:
     ) -> AbstractQueue:
         try:
             return await channel.declare_queue(
-                name, durable=True, arguments={"x-queue-type": "quorum", **arguments}
+                name,
+                durable=True,
+                arguments={
+                    "x-queue-type": "quorum",
+                    "x-consumer-timeout": _CONSUMER_TIMEOUT_MS,
+                    **arguments,
+                },
             )
         except ChannelClosed as error:
             raise _explain(error, f"queue {name!r}", f"rabbitmqctl delete_queue {name}") from error

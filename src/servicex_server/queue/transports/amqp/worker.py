@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 CLOSED = "this worker's queue was closed"
 _OPENING_S = 60.0
+_LAST_WORDS_S = 3.0
 
 
 class AmqpWorkSource:
@@ -102,7 +103,8 @@ class AmqpWorkSource:
         self._cancellations.close()
         if self._session is not None:
             with suppress(*LOST):
-                await self._session.beat(Heartbeat(self.name, 0, is_last=True))
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._session.beat(Heartbeat(self.name, 0, is_last=True))
         await self._link.close()
         async with self._changed_session:
             self._changed_session.notify_all()
