@@ -14,6 +14,9 @@ import structlog
 NOISY = ("httpx", "httpcore", "botocore", "aiosqlite", "alembic", "asyncio", "fsspec", "uvicorn")
 """Libraries whose chatter below WARNING is of no use to an operator."""
 
+ECHOING = ("aiormq", "aio_pika")
+"""Libraries that tell, as errors with tracebacks, what our own words tell in a line: the broker is away."""
+
 
 def configure(level: str, *, as_json: bool) -> None:
     """Sends log records to stderr, as one JSON object per line or as readable lines.
@@ -48,3 +51,5 @@ def configure(level: str, *, as_json: bool) -> None:
     root.setLevel(level)
     for name in NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in ECHOING:
+        logging.getLogger(name).setLevel(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)
