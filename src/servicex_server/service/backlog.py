@@ -46,6 +46,8 @@ class Backlog:
         self._turns: dict[RequestId, Turn] = {}
         self._ring: OrderedDict[RequestId, None] = OrderedDict()
         self._retries: list[Retry] = []
+        self._retried: set[tuple[RequestId, FileId, int]] = set()
+        """What `_retries` speaks of."""
         self._something = asyncio.Event()
         self.lookups_asked = asyncio.Event()
         """Set when a data set is to be looked up, so that its finder is asked soon."""
@@ -71,9 +73,12 @@ class Backlog:
         self._something.set()
 
     def add_retry(self, retry: Retry) -> None:
-        """One unit is to be published again later."""
-        heapq.heappush(self._retries, retry)
-        self._something.set()
+        """One unit is to be published again later; if it is already, it stays at that."""
+        work = (retry.request_id, retry.file_id, retry.entry_start)
+        if work not in self._retried:
+            self._retried.add(work)
+            heapq.heappush(self._retries, retry)
+            self._something.set()
 
     def drop(self, request_id: RequestId) -> None:
         """Forgets the request, and what was published of it (retries are dropped when they fall due)."""
@@ -120,7 +125,9 @@ class Backlog:
 
     def clear(self) -> None:
         """Forgets everything: another process leads."""
-        for held in (self._preflights, self._tried, self._turns, self._ring, self._retries):
+        for held in (
+            self._preflights, self._tried, self._turns, self._ring, self._retries, self._retried
+        ):  # fmt: skip
             held.clear()
 
     def knows(self, request_id: RequestId, active_since: datetime) -> bool:
@@ -139,7 +146,9 @@ class Backlog:
         """Retries that are due, which leave the backlog."""
         due: list[Retry] = []
         while self._retries and self._retries[0].due_s <= now_s and len(due) < limit:
-            due.append(heapq.heappop(self._retries))
+            retry = heapq.heappop(self._retries)
+            self._retried.discard((retry.request_id, retry.file_id, retry.entry_start))
+            due.append(retry)
         return due
 
     @property

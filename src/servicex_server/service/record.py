@@ -306,9 +306,13 @@ class _Ledger:
         work: Work = (report.file_id, report.entry_start)
         attempt = (report.file_id, report.entry_start, report.attempt)
         file = self._files.get(report.file_id)
-        if file is None or work in self._ended or attempt in self._known:
+        if file is None or work in self._ended:
             return
         failure = report.failure
+        if attempt in self._known:
+            # A leader that lost its place may have recorded it, and not have got to offer the next one.
+            self._ask_again(report)
+            return
         message = _clean(failure.message)
         self._known.add(attempt)
         self.attempts.append(
@@ -324,7 +328,7 @@ class _Ledger:
             )
         )
         if is_worth_another or (failure.reason.is_transient and report.attempt < self._max_attempts):
-            self.again.append(Again(self._locked.id, report.file_id, report.entry_start, report.attempt))
+            self._ask_again(report)
             return
         self._ended[work] = None
         self.results.append(
@@ -362,6 +366,11 @@ class _Ledger:
                 name = number_name(name, position)
         self._names.add(name)
         return name
+
+    def _ask_again(self, report: FileFailed) -> None:
+        again = Again(self._locked.id, report.file_id, report.entry_start, report.attempt)
+        if again not in self.again:
+            self.again.append(again)
 
     def _next_time(self) -> datetime:
         self._last = max(self._now, self._last + TICK)

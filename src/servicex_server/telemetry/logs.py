@@ -14,8 +14,8 @@ import structlog
 NOISY = ("httpx", "httpcore", "botocore", "aiosqlite", "alembic", "asyncio", "fsspec", "uvicorn")
 """Libraries whose chatter below WARNING is of no use to an operator."""
 
-_LOUD = ("aio_pika", "aiormq")
-"""They write a traceback for each attempt at a broker that is away; our own line says it once."""
+ECHOING = ("aiormq", "aio_pika")
+"""Libraries that tell, as errors with tracebacks, what our own words tell in a line: the broker is away."""
 
 
 def configure(level: str, *, as_json: bool) -> None:
@@ -51,5 +51,5 @@ def configure(level: str, *, as_json: bool) -> None:
     root.setLevel(level)
     for name in NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    for name in _LOUD:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ECHOING:
+        logging.getLogger(name).setLevel(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)

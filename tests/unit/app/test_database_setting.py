@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from postgres_server import PostgresServer
 from servicex_server.app import checks, database
+from servicex_server.app.finding import Grade
 from servicex_server.app.settings import Settings, load
 from servicex_server.app.tokens import issue, names
 from servicex_server.cli import app
@@ -108,7 +109,7 @@ def test_commands_use_it(postgres: PostgresServer, tmp_path: Path) -> None:
     assert names(settings) == ["niels"]
     (finding,) = [found for found in checks.examine(settings) if found.subject == "database"]
     assert (finding.grade, finding.detail.rpartition("/")[2]) == (
-        checks.Grade.OK,
+        Grade.OK,
         f"{url.rpartition('/')[2]}, schema up to date",
     )
     assert "servicex:***@" in finding.detail

@@ -56,7 +56,7 @@ def test_a_request_that_comes_back_starts_anew() -> None:
 
 def test_retries_come_when_they_are_due() -> None:
     backlog = Backlog()
-    late, soon, sooner = (Retry(due, A, FileId(1), 0) for due in (30.0, 20.0, 10.0))
+    late, soon, sooner = (Retry(due, A, FileId(round(due)), 0) for due in (30.0, 20.0, 10.0))
     for retry in (late, soon, sooner):
         backlog.add_retry(retry)
     assert backlog.next_due_s == 10.0
@@ -64,6 +64,20 @@ def test_retries_come_when_they_are_due() -> None:
     assert backlog.take_retries(20.0, 1) == [sooner]
     assert backlog.take_retries(20.0, 10) == [soon]
     assert not backlog.is_empty
+
+
+def test_a_unit_is_retried_once_at_a_time() -> None:
+    backlog = Backlog()
+    first, repeat, other = (
+        Retry(1.0, A, FileId(1), 0),
+        Retry(2.0, A, FileId(1), 0),
+        Retry(3.0, B, FileId(1), 0),
+    )
+    for retry in (first, repeat, other):
+        backlog.add_retry(retry)
+    assert backlog.take_retries(9.0, 10) == [first, other]
+    backlog.add_retry(repeat)
+    assert backlog.take_retries(9.0, 10) == [repeat]
 
 
 async def test_waiting_ends_when_something_comes() -> None:

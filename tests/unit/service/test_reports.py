@@ -22,6 +22,7 @@ from servicex_server.model.request import FileCounts
 from servicex_server.model.tally import MAX_STEPS, CutStep, StageSeconds, Tally, WeightSum
 from servicex_server.model.unit import PreflightDone, Reason, Report, TransformUnit, Unit
 from servicex_server.service import report as reporting
+from servicex_server.service.backlog import Backlog
 from servicex_server.service.cancel import cancel
 from servicex_server.service.context import Services
 from servicex_server.service.dispatch import dispatch_some
@@ -171,6 +172,19 @@ async def test_a_failure_told_twice_is_one_attempt(bench: Bench) -> None:
     await tell(bench, failed(unit, Reason.LOST), failed(unit, Reason.LOST))
     await tell(bench, failed(unit, Reason.LOST))
     assert [again.attempt for again in await published(bench)] == [2]
+
+
+async def test_a_failure_that_another_leader_recorded_is_tried_again(bench: Bench) -> None:
+    request_id, (unit,) = await begin(bench)
+    rival = Bench(replace(bench.services, backlog=Backlog()), bench.root)
+    # It loses its place between its commit and the next attempt, while the unit is offered here.
+    await tell(rival, failed(unit, Reason.LOST))
+    await tell(bench, failed(unit, Reason.LOST))
+    (again,) = await published(bench)
+    assert (again.file_id, again.attempt) == (unit.file_id, 2)
+    put(bench.services, again, b"x")
+    await tell(bench, done(again))
+    assert (await bench.get(request_id)).state is RequestState.COMPLETE
 
 
 async def test_an_object_that_is_not_there_is_a_failed_attempt(bench: Bench) -> None:

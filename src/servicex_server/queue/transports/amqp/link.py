@@ -145,7 +145,9 @@ class Link:
             async with asyncio.timeout(PATIENCE_S):
                 with broker_errors():
                     return await aio_pika.connect(
-                        self._address.url, client_properties={"connection_name": f"servicex {self._what}"}
+                        self._address.url,
+                        client_properties={"connection_name": f"servicex {self._what}"},
+                        connection_class=_Connection,
                     )
         except ProbableAuthenticationError as error:
             message = (
@@ -160,6 +162,16 @@ class Link:
                 "the virtual host in its URL, and the user's permissions"
             )
             raise ConfigurationError(message) from error
+
+
+class _Connection(aio_pika.Connection):
+    """One that is left alone when it is collected: by then it was closed, or was never open.
+
+    aio-pika's own begins to close itself, in whatever thread that happens, and leaves a coroutine behind.
+    """
+
+    def __del__(self) -> None:
+        pass
 
 
 class Alarm:
