@@ -20,7 +20,7 @@ from servicex_server.store.backends.local import LocalStore
 from servicex_server.store.backends.memory import MemoryStore
 from servicex_server.store.measured import MeasuredStore
 from servicex_server.store.open import open_store
-from servicex_server.store.protocol import Store, StoredObject
+from servicex_server.store.protocol import MAX_NOTE_BYTES, Store, StoredObject
 
 MEBI = 1024 * 1024
 
@@ -285,3 +285,38 @@ async def test_presigned_urls(store: Store, kind: str) -> None:
         assert (await http.delete(url)).status_code == 403
         assert (await http.get(url.partition("?")[0])).status_code == 403
     assert await read(store, "request/1-1") == b"content"
+
+
+async def test_a_note_is_read_as_it_was_put_last(store: Store) -> None:
+    assert store.read_note("notes/one.json") is None
+    store.put_note("notes/one.json", b"first")
+    store.put_note("notes/one.json", b"{}")
+    assert store.read_note("notes/one.json") == b"{}"
+    assert await read(store, "notes/one.json") == b"{}"
+    known = await store.head("notes/one.json")
+    assert known is not None
+    assert known.size_bytes == 2
+    assert list(store.scratch_folder().iterdir()) == []
+    await store.delete("notes/one.json")
+    assert store.read_note("notes/one.json") is None
+
+
+def test_a_note_has_a_bound(store: Store) -> None:
+    put(store, "one/large", b"x" * (MAX_NOTE_BYTES + 1))
+    assert store.read_note("one/large") is None
+    put(store, "one/largest", b"x" * MAX_NOTE_BYTES)
+    assert store.read_note("one/largest") == b"x" * MAX_NOTE_BYTES
+
+
+def test_a_worker_asks_whether_there_is_an_object(store: Store) -> None:
+    put(store, "one/two", b"x")
+    assert store.has("one/two")
+    assert not store.has("one/three")
+    assert not store.has("one")
+
+
+@pytest.mark.parametrize("key", ["", "/", "a//b", "../a", "a/"])
+def test_notes_obey_the_rule_of_keys(store: Store, key: str) -> None:
+    for ask in (store.read_note, store.has, lambda key: store.put_note(key, b"x")):
+        with pytest.raises(ValueError, match="the store takes no key"):
+            ask(key)

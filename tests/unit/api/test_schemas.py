@@ -175,6 +175,12 @@ def test_remaining_is_null_while_no_file_is_known() -> None:
     assert status()["files-remaining"] == 2
 
 
+def test_results_of_earlier_requests_are_counted() -> None:
+    assert status()["files-cached"] == 0
+    assert status(replace(REQUEST, cached=2))["files-cached"] == 2
+    assert wire(FileOutcome.from_result(replace(RESULT, is_cached=True)))["cached"] is True
+
+
 def test_failure_info_cannot_break_the_client() -> None:
     ended = replace(REQUEST, state=RequestState.FATAL, failure_info="no branch 'x'; nearest: [y, z]")
     assert listed(ended)["failure-info"] == "no branch 'x'; nearest: (y, z)"
@@ -200,6 +206,7 @@ def test_result_entry_mixes_hyphens_and_underscores_as_the_official_one() -> Non
         "avg-rate": 250.0,
         "created_at": "2026-05-15T12:00:00.000000",
         "reason": None,
+        "cached": False,
     }
 
 

@@ -253,3 +253,22 @@ def test_credentials_go_to_the_server_and_nowhere_else(site: Site, caplog: pytes
 def test_an_unreachable_server_is_unavailable() -> None:
     with pytest.raises(SourceUnavailable, match="3 attempts"):
         read_all("http://localhost:9/x")
+
+
+@pytest.mark.parametrize("tag", ['"2"', 'W/"1"', "", "1", '""'])
+def test_only_a_strong_tag_names_the_content(site: Site, tag: str) -> None:
+    site.routes["/other"] = lambda handler: handler.reply_range(etag=tag)
+    source = HttpSource(site.url("/other"), POLICY, LIMITS)
+    source.close()
+    assert (source.fingerprint is not None) == (tag == '"2"')
+
+
+def test_the_name_of_the_content_depends_on_url_and_tag(site: Site) -> None:
+    site.routes["/other"] = lambda handler: handler.reply_range()
+    site.routes["/new"] = lambda handler: handler.reply_range(etag='"2"')
+    names = set()
+    for path in ("/good", "/other", "/new", "/good?a", "/good"):
+        source = HttpSource(site.url(path), POLICY, LIMITS)
+        names.add(source.fingerprint)
+        source.close()
+    assert len(names) == 4
