@@ -15,6 +15,7 @@ _MAX_LIMIT = 2**31 - 1
 _SCHEME = re.compile(r"(\w{1,64})://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\w+=[^?&#]*(&\w+=[^?&#]*)*")
 """Nothing else is a query: a `?` may also be part of a pattern of file names."""
+_PASSWORD = re.compile(r"//[^/@?]*:[^/@?]*@")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 GET_MODES = ("all", "available")
@@ -88,6 +89,9 @@ def parse_did(text: str, *, default_scheme: str = "rucio") -> Did:
             f"{shown!r} is no data set identifier: it has the form scheme://name and up to "
             f"{MAX_DID_CHARACTERS:,} printable characters"
         )
+        raise InvalidRequest(message)
+    if _PASSWORD.search(rest):
+        message = "the data set identifier holds a password; leave it out, names of data sets are everybody's"
         raise InvalidRequest(message)
     name, mark, query = rest.rpartition("?")
     if not mark or not _QUERY.fullmatch(query):

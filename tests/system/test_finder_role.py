@@ -1,0 +1,109 @@
+"""`servicex-server finder`: a finder of ours as a program of its own, beside servers that name its scheme."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployment import Deployment
+from rabbitmq_server import RabbitServer, free_ports, running_rabbitmq
+from server_process import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[RabbitServer]:
+    with running_rabbitmq() as server:
+        yield server
+
+
+def submit(server: ServerProcess, did: str) -> str:
+    with server.client() as client:
+        answer = client.post(
+            "/servicex/transformation",
+            json={
+                "did": did,
+                "selection": '[{"treename": "Events", "filter_name": ["MET_pt"]}]',
+                "codegen": "uproot-raw",
+                "result-format": "parquet",
+                "result-destination": "object-store",
+            },
+        )
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["request_id"])
+
+
+def until_ended(server: ServerProcess, request_id: str) -> dict[str, Any]:
+    """The status after the request has ended; the server holds each answer for a while."""
+    with server.client() as client:
+        for _ in range(200):
+            status: dict[str, Any] = client.get(f"/servicex/transformation/{request_id}").json()
+            if status["finish-time"] != "None":
+                return status
+    raise AssertionError(status)
+
+
+def test_a_finder_beside_the_server(broker: RabbitServer, samples: Path, tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    for number in range(3):
+        shutil.copy(samples / "nano_dy.root", inputs / f"f{number}.root")
+    (internal,) = free_ports(1)
+    environment = {
+        "SERVICEX_BROKER_FINDERS": "local",
+        "SERVICEX_FINDER_BROKER_URL": broker.url,
+        "SERVICEX_INTERNAL_PORT": str(internal),
+        "SERVICEX_LOCAL_ROOTS": str(inputs),
+    }
+    finders = Deployment(tmp_path, {"finder_broker_url": broker.url, "local_roots": str(inputs)})
+    with ServerProcess(tmp_path / "data", ("--workers", "1"), environment) as server:
+        request_ids = [
+            submit(server, f"local://{inputs}/*.root"),
+            submit(server, f"local://{inputs}/*.root?files=2"),
+            submit(server, f"local://{inputs}/*.nothing"),
+            submit(server, "local:///etc/*"),
+        ]
+        role = finders.add("finder", "finder", "local")
+        try:
+            role.wait_for("ServiceX finder of local:// data sets is ready")
+            ended = [until_ended(server, request_id) for request_id in request_ids]
+            assert role.stop() == 0
+        finally:
+            role.kill()
+    assert [(status["status"], status["files-completed"]) for status in ended[:2]] == [
+        ("Complete", 3),
+        ("Complete", 2),
+    ]
+    assert [status["status"] for status in ended[2:]] == ["Bad Dataset"] * 2
+    assert "does not exist: no file matches" in ended[2]["title"]
+    assert "not a name that the local finder understands" in ended[3]["title"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "words"),
+    [
+        (("finder", "rucio"), {}, "there is no 'rucio' finder"),
+        (("finder", "static"), {}, "needs static_files"),
+        (("finder", "local"), {}, "SERVICEX_FINDER_BROKER_URL"),
+        (("up", "--port", "0"), {"broker_finders": "rucio"}, "SERVICEX_FINDER_BROKER_URL"),
+        (
+            ("up", "--port", "0"),
+            {"broker_finders": "rucio", "finder_broker_url": "amqp://localhost:1"},
+            "SERVICEX_INTERNAL_PORT",
+        ),
+        (("up", "--port", "0"), {"finders": "nowhere"}, "there is no 'nowhere'"),
+    ],
+)
+def test_what_is_missing_is_told(
+    tmp_path: Path, arguments: tuple[str, ...], settings: dict[str, str], words: str
+) -> None:
+    role = Deployment(tmp_path, {}).add("role", *arguments, **settings)
+    assert role.process is not None
+    try:
+        assert role.process.wait(60) == 1
+    finally:
+        role.kill()
+    assert words in role.text()
