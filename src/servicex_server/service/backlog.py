@@ -43,6 +43,8 @@ class Backlog:
         self._preflights: OrderedDict[RequestId, None] = OrderedDict()
         self._tried: set[RequestId] = set()
         """Requests whose preflight is with the queue."""
+        self._asked_again: set[RequestId] = set()
+        """Those of them whose preflight was asked for since: files may have been found meanwhile."""
         self._turns: dict[RequestId, Turn] = {}
         self._ring: OrderedDict[RequestId, None] = OrderedDict()
         self._retries: list[Retry] = []
@@ -56,7 +58,9 @@ class Backlog:
 
     def add_preflight(self, request_id: RequestId) -> None:
         """The request's preflight is to be published, unless it was (since the request was last dropped)."""
-        if request_id not in self._tried:
+        if request_id in self._tried:
+            self._asked_again.add(request_id)
+        else:
             self._preflights[request_id] = None
             self._something.set()
 
@@ -68,6 +72,7 @@ class Backlog:
     def add_files(self, request_id: RequestId) -> None:
         """The request has files that were not published yet (since it was last dropped)."""
         self._tried.discard(request_id)
+        self._asked_again.discard(request_id)
         self._turns.setdefault(request_id, Turn(request_id)).is_asked_again = True
         self._ring.setdefault(request_id)
         self._something.set()
@@ -84,12 +89,16 @@ class Backlog:
         """Forgets the request, and what was published of it (retries are dropped when they fall due)."""
         self._preflights.pop(request_id, None)
         self._tried.discard(request_id)
+        self._asked_again.discard(request_id)
         self._turns.pop(request_id, None)
         self._ring.pop(request_id, None)
 
     def drop_preflight(self, request_id: RequestId) -> None:
-        """The preflight that was taken is not wanted."""
+        """The preflight that was taken is not wanted (yet), unless it was asked for since."""
         self._tried.discard(request_id)
+        if request_id in self._asked_again:
+            self._asked_again.discard(request_id)
+            self.add_preflight(request_id)
 
     def take_preflight(self) -> RequestId | None:
         """The next request to try, which leaves the backlog."""
@@ -97,6 +106,7 @@ class Backlog:
             return None
         request_id = self._preflights.popitem(last=False)[0]
         self._tried.add(request_id)
+        self._asked_again.discard(request_id)
         return request_id
 
     def next_turn(self) -> Turn | None:
@@ -126,8 +136,14 @@ class Backlog:
     def clear(self) -> None:
         """Forgets everything: another process leads."""
         for held in (
-            self._preflights, self._tried, self._turns, self._ring, self._retries, self._retried
-        ):  # fmt: skip
+            self._preflights,
+            self._tried,
+            self._asked_again,
+            self._turns,
+            self._ring,
+            self._retries,
+            self._retried,
+        ):
             held.clear()
 
     def knows(self, request_id: RequestId, active_since: datetime) -> bool:

@@ -99,3 +99,15 @@ async def test_a_bell_rings_for_its_request_alone() -> None:
         assert (one.is_set(), two.is_set(), other.is_set()) == (True, True, False)
     assert notifier.watched == 0
     notifier.ring(A)
+
+
+def test_a_preflight_that_is_asked_for_while_it_is_taken_comes_again() -> None:
+    backlog = Backlog()
+    request_id = RequestId("a")
+    backlog.add_preflight(request_id)
+    assert backlog.take_preflight() == request_id
+    backlog.add_preflight(request_id)  # its first file was found just after one looked for it in vain
+    backlog.drop_preflight(request_id)
+    assert backlog.take_preflight() == request_id
+    backlog.drop_preflight(request_id)
+    assert backlog.take_preflight() is None
