@@ -44,6 +44,7 @@ class TracedResult:
     modified: datetime | None
     created_at: datetime
     tally: Tally | None
+    is_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +127,5 @@ def _to_result(row: Row[tuple[object, ...]]) -> TracedResult:
         modified=row.modified,
         created_at=row.created_at,
         tally=from_document(row.tally) if row.tally is not None else None,
+        is_cached=row.is_cached,
     )

@@ -178,7 +178,7 @@ def _to_file(file: TracedFile, result: TracedResult | None, transform: Transform
         entry_start=start,
         outcome=None if result is None else "delivered" if is_good else "failed",
         reason=None if result is None else result.reason,
-        cache_hit=False,
+        cache_hit=result is not None and result.is_cached,
         entries_before=result.n_events_in if result and is_good and transform.knows_events_read else None,
         entries_after=result.n_events_out if result and is_good else None,
         bytes_read=result.bytes_read if result and is_good else None,

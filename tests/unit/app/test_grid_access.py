@@ -15,6 +15,9 @@ from servicex_server.errors import ConfigurationError
 from servicex_server.grid.access import GridAccess
 from servicex_server.grid.export import allowed_methods, export
 from servicex_server.grid.place import write_private
+from servicex_server.model.ids import RequestId
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.unit import PreflightDone, PreflightUnit
 from servicex_server.source.policy import SourcePolicy
 
 VARIABLES = ("X509_USER_PROXY", "X509_CERT_DIR", "BEARER_TOKEN_FILE", "BEARER_TOKEN", "XrdSecGSICREATEPROXY")
@@ -63,10 +66,15 @@ def test_the_identity_reaches_a_workers_child(tmp_path: Path, monkeypatch: pytes
     )
     data = DataDir(tmp_path)
     seen: list[SourcePolicy] = []
-    monkeypatch.setattr(executor, "preflight_unit", lambda _unit, policy: seen.append(policy))
-    monkeypatch.setattr(executor, "PreflightUnit", str)
+
+    def looked(unit: PreflightUnit, policy: SourcePolicy) -> PreflightDone:
+        seen.append(policy)
+        return PreflightDone(unit.request_id)
+
+    monkeypatch.setattr(executor, "preflight_unit", looked)
     arguments = msgspec.msgpack.decode(msgspec.msgpack.encode(ports.executor(settings, data).kwargs))
-    executor.build(**arguments)("unit")  # type: ignore[arg-type]  # what stands in for a unit here
+    unit = PreflightUnit(RequestId("r"), (("a.root",),), "uproot-raw", "[]", ResultFormat.PARQUET)
+    executor.build(**arguments)(unit)
     assert [policy.grid for policy in seen] == [ports.grid_access(settings, data)]
     assert os.environ["X509_CERT_DIR"] == str(tmp_path)
 
