@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -266,13 +267,22 @@ def test_the_command_line_reads_with_its_callers_proxy(
     command += [gsi.url("data.root"), gsi.https_url("data.root"), "--codegen", "uproot-raw"]
     command += ["--selection", SELECTION, "--output", str(tmp_path / "out")]
     environment = {**grid.authority.environment(), "SERVICEX_GRID_HOSTS": "localhost"}
-    without = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    without = run_command(command, environment)
     assert without.returncode == 1
     assert without.stderr.count("is there a valid proxy (X509_USER_PROXY) or token") == 2, without.stderr
     environment["X509_USER_PROXY"] = str(proxy)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = run_command(command, environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("20000 rows out") == 2
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """What became of it. XRootD's client now and then crashes while a login fails on a busy machine."""
+    for _ in range(3):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != -signal.SIGSEGV:
+            break
+    return done
 
 
 @pytest.mark.usefixtures("other_account")
