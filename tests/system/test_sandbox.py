@@ -207,7 +207,7 @@ ATTEMPTS = {
     ),
     "garbage in place of a result": (
         (
-            "import os\nfor n in range(3, 30):\n    try:\n        os.pwrite(n, b'SXSCRIPT' * 999, 0)\n"
+            "import os\nfor n in range(3, 1024):\n    try:\n        os.pwrite(n, b'SXSCRIPT' * 999, 0)\n"
             "    except OSError:\n        pass\nos._exit(0)"
         ),
         "the code has tampered with its result: its header is too long",
@@ -215,14 +215,14 @@ ATTEMPTS = {
     "blames the file": (
         (
             f"import os\ntext = {TRAILER!r}\ntext += len(text).to_bytes(8, 'little') + b'SXSCRIPT'\n"
-            "for n in range(3, 30):\n    try:\n        os.pwrite(n, text, 8)\n"
+            "for n in range(3, 1024):\n    try:\n        os.pwrite(n, text, 8)\n"
             "    except OSError:\n        pass\nos._exit(0)"
         ),
         "the code has tampered with its result: it says that the file has changed",
     ),
     "nothing in place of a result": (
         (
-            "import os\nfor n in range(3, 30):\n    try:\n        os.ftruncate(n, 8)\n"
+            "import os\nfor n in range(3, 1024):\n    try:\n        os.ftruncate(n, 8)\n"
             "    except OSError:\n        pass\nos._exit(0)"
         ),
         "the code ended its process with code 0 instead of returning",
