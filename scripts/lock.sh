@@ -13,6 +13,7 @@ pin pyproject.toml --extra xrootd --extra production --extra grid --group dev --
 pin pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
 pin requirements/client26.in --output-file requirements/client26.txt
 pin requirements/finder.in --output-file requirements/finder.txt
+pin requirements/rucio.in --output-file requirements/rucio.txt
 pin requirements/spark.in --output-file requirements/spark.txt
 pin requirements/uv.in --output-file requirements/uv.txt
 pin pyproject.toml requirements/bench.in --group build --constraint requirements/dev.txt \

@@ -11,13 +11,16 @@ import httpx
 import pytest
 
 from opendata_portal import EOS, listed, record, running_portal
+from rucio_api import PASSWORD, FakeRucio, running_rucio_api
 from scripted_finder import ScriptedFinder, files
 from servicex_server.did.finders.cernopendata import CernOpenDataFinder
 from servicex_server.did.finders.local import LocalFinder
+from servicex_server.did.finders.rucio import RucioFinder
 from servicex_server.did.finders.static import StaticFinder
 from servicex_server.did.finders.xrootd import XrootdFinder
 from servicex_server.did.limit import iter_found
 from servicex_server.did.protocol import Finder
+from servicex_server.did.rucio.login import LoginKind, RucioAccess
 from servicex_server.errors import BadDatasetName, FinderError, SourceRefused, UnknownDataset
 from servicex_server.model.did import Did, FoundFile, parse_did
 from servicex_server.source.policy import SourcePolicy
@@ -86,7 +89,13 @@ def xrootd(folder: Path, stack: ExitStack) -> Case:
     )
 
 
-@pytest.fixture(params=[scripted, static, local, opendata, xrootd], ids=lambda make: make.__name__)
+def rucio(_folder: Path, stack: ExitStack) -> Case:
+    server = stack.enter_context(running_rucio_api(FakeRucio({"s:x": [f"{name}.root" for name in NAMES]})))
+    finder = RucioFinder(RucioAccess(server.url, server.url, LoginKind.USERPASS, "root", "jane", PASSWORD))
+    return Case(finder, "rucio://s:x", "rucio://s:y", "rucio://x")
+
+
+@pytest.fixture(params=[scripted, static, local, opendata, rucio, xrootd], ids=lambda make: make.__name__)
 def case(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitStack) -> Case:
     make: Callable[[Path, ExitStack], Case] = request.param
     return make(tmp_path, stack)

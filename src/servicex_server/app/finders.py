@@ -37,6 +37,37 @@ def _local(_settings: Settings, policy: SourcePolicy) -> Finder | None:
     return LocalFinder(policy) if policy.local_roots else None
 
 
+def _rucio(settings: Settings, policy: SourcePolicy) -> Finder | None:
+    if settings.rucio_host is None:
+        return None
+    from servicex_server.did.finders.rucio import ReplicaChoice, RucioFinder  # noqa: PLC0415  as above
+    from servicex_server.did.rucio.login import LoginKind, RucioAccess  # noqa: PLC0415  as above
+
+    password, latitude, longitude = (
+        settings.rucio_password,
+        settings.rucio_latitude,
+        settings.rucio_longitude,
+    )
+    access = RucioAccess(
+        host=settings.rucio_host,
+        auth_host=settings.rucio_auth_host or settings.rucio_host,
+        kind=LoginKind(settings.rucio_auth_type),
+        account=settings.rucio_account,
+        username=settings.rucio_username,
+        password=None if password is None else password.get_secret_value(),
+        grid=policy.grid,
+        ca_file=settings.rucio_ca_file,
+    )
+    choice = ReplicaChoice(
+        sites=settings.rucio_sites,
+        schemes=settings.rucio_schemes,
+        site=settings.rucio_site,
+        position=None if latitude is None or longitude is None else (latitude, longitude),
+        logical_prefix=settings.rucio_logical_prefix,
+    )
+    return RucioFinder(access, choice)
+
+
 def _static(settings: Settings, _policy: SourcePolicy) -> Finder | None:
     from servicex_server.did.finders.static import StaticFinder  # noqa: PLC0415  as above
 
@@ -52,6 +83,7 @@ def _xrootd(_settings: Settings, policy: SourcePolicy) -> Finder | None:
 BUILT_IN: Mapping[str, Build] = {
     "cernopendata": _cernopendata,
     "local": _local,
+    "rucio": _rucio,
     "static": _static,
     "xrootd": _xrootd,
 }
@@ -83,7 +115,12 @@ def build_finder(settings: Settings, policy: SourcePolicy, scheme: str) -> Finde
         raise ConfigurationError(message)
     finder = BUILT_IN[scheme](settings, policy)
     if finder is None:
-        needs = {"local": "local_roots", "static": "static_files", "xrootd": "the package xrootd"}
+        needs = {
+            "local": "local_roots",
+            "rucio": "rucio_host",
+            "static": "static_files",
+            "xrootd": "the package xrootd",
+        }
         message = f"the {scheme} finder needs {needs.get(scheme, 'something')}, which is missing here"
         raise ConfigurationError(message)
     return finder
