@@ -114,7 +114,10 @@ class Edge:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """A worker at work: `broken…` files fail, `lacking…` ones are rejected, others give one result."""
+        """A worker at work: `broken…` files fail, `lacking…` ones are rejected, others give one result.
+
+        That of `earlier…` ones is said to be an earlier request's.
+        """
 
         async def work() -> None:
             async with self.queue.connect(1) as source:
@@ -147,6 +150,7 @@ class Edge:
             seconds=0.5,
             attempt=unit.attempt,
             tally=TALLY,
+            is_cached=Path(path).name.startswith("earlier"),
         )
 
 

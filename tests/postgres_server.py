@@ -77,10 +77,10 @@ class PostgresServer:
         """Stops it: `fast` ends sessions with a word, `immediate` is a crash."""
         _pg(self.folder, "pg_ctl", "-w", "-s", "-t", str(START_S), "-m", mode, "stop")
 
-    def _run(self, statement: str) -> str:
+    def _run(self, statement: str, database: str = "postgres") -> str:
         import psycopg  # noqa: PLC0415  see require_postgres
 
-        address = f"host={self.folder} port={self.port} user=postgres dbname=postgres"
+        address = f"host={self.folder} port={self.port} user=postgres dbname={database}"
         with psycopg.connect(address, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             row = cursor.fetchone() if cursor.description else None

@@ -105,10 +105,15 @@ def build_app(services: Services, config: ApiConfig, *, install_pages: InstallPa
     return app
 
 
-def end_streams(app: FastAPI) -> None:
-    """Ends the event streams of an application that is about to stop, which would else be waited for."""
+def end_waits(app: FastAPI) -> None:
+    """Ends event streams and held answers of an application that is about to stop.
+
+    They would else be waited for, and those that last too long be cut off: a caller whose submit is answered
+    with an error asks again, and has two requests.
+    """
     context: ApiContext = app.state.api
     context.services.streams.close()
+    context.services.notifier.dismiss()
 
 
 def _middleware(config: ApiConfig, services: Services) -> list[Middleware]:

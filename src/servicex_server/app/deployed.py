@@ -130,7 +130,12 @@ async def _serve(settings: Settings, data: DataDir, listener: socket.socket) -> 
         await stack.enter_async_context(serve_metrics(settings.metrics_host, settings.metrics_port))
         app = build_api(settings, data, services, ready=missing)
         await stack.enter_async_context(internal_port(settings, services))
-        server = HttpServer(app, on_ready=lambda: announce_lines(_describe(settings, listener)))
+        server = HttpServer(
+            app,
+            on_ready=lambda: announce_lines(_describe(settings, listener)),
+            # Others take new requests meanwhile, so that downloads need not be cut off.
+            grace_s=settings.drain_grace_s,
+        )
         async with asyncio.TaskGroup() as tasks:
             background = tasks.create_task(deployment.run())
             await server.serve(sockets=[listener])

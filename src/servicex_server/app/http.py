@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from servicex_server.api.server import end_streams
+from servicex_server.api.server import end_waits
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 class HttpServer(uvicorn.Server):
     """uvicorn that calls back when it accepts requests, and does not raise a signal again after stopping."""
 
-    def __init__(self, app: FastAPI, *, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, *, on_ready: Callable[[], None], grace_s: float = 2.0) -> None:
+        """Serves `app`; when it is stopped, answers that are under way get `grace_s` to end."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -30,7 +31,7 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 # A local user could otherwise pretend to come through TLS.
                 proxy_headers=False,
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=max(1, round(grace_s)),
                 # Above the 5 s between polls of the official client, which then keeps its connection.
                 timeout_keep_alive=30,
             )
@@ -62,4 +63,4 @@ class HttpServer(uvicorn.Server):
         else:
             logger.info("server.stopping: unfinished requests resume at the next start")
         self.should_exit = True
-        end_streams(self._app)
+        end_waits(self._app)

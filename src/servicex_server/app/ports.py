@@ -17,10 +17,14 @@ from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.service.limits import Limits
 from servicex_server.service.retention import Retention
 from servicex_server.source.policy import SourcePolicy
+from servicex_server.source.protocol import SourceLimits
+from servicex_server.source.reading import HostMount, Reading
 from servicex_server.telemetry.machine import usable_cores
 
 _DAY_S = 86400.0
 _AUTHORITIES = Path("/etc/grid-security/certificates")
+_TRY_AGAIN_S = 5.0
+"""To open a file may take so much longer than to wait once for a connection and for an answer."""
 
 
 def store_arguments(settings: Settings, data: DataDir) -> dict[str, object]:
@@ -49,9 +53,10 @@ def local_roots(settings: Settings) -> tuple[Path, ...]:
 
 
 def source_policy(settings: Settings, data: DataDir) -> SourcePolicy:
-    """What inputs may be read."""
+    """What inputs may be read: below local roots, and what workers find in mounted folders."""
+    mounted = tuple(Path(prefix) for prefix in settings.host_mount if prefix.startswith("/"))
     return SourcePolicy(
-        local_roots=local_roots(settings),
+        local_roots=local_roots(settings) + mounted,
         forbidden_folders=(data.path,),
         allowed_private_hosts=settings.allowed_private_hosts,
         grid=grid_access(settings, data),
@@ -94,6 +99,7 @@ def executor(settings: Settings, data: DataDir) -> ExecutorSpec:
                 "hosts": list(policy.grid.hosts),
                 "private_folder": _to_text(policy.grid.private_folder),
             },
+            "reading": msgspec.to_builtins(to_reading(settings)),
             "n_threads": settings.worker_threads or max(1, usable_cores() // settings.workers),
             "sandbox": msgspec.to_builtins(sandbox_limits(settings)),
         },
@@ -102,6 +108,22 @@ def executor(settings: Settings, data: DataDir) -> ExecutorSpec:
 
 def _to_text(path: Path | None) -> str | None:
     return None if path is None else str(path)
+
+
+def to_reading(settings: Settings) -> Reading:
+    """How workers read replicas."""
+    limits = SourceLimits(
+        connect_s=settings.read_connect_s,
+        idle_s=settings.read_idle_s,
+        open_s=settings.read_connect_s + settings.read_idle_s + _TRY_AGAIN_S,
+        hedge_s=settings.hedged_open_s or None,
+    )
+    return Reading(
+        limits=limits,
+        xcache_prefixes=settings.xcache_prefixes,
+        host_mounts=tuple(HostMount(prefix, folder) for prefix, folder in settings.host_mount.items()),
+        verify_checksums=settings.verify_checksums,
+    )
 
 
 def sandbox_limits(settings: Settings) -> SandboxLimits | None:

@@ -43,7 +43,9 @@ def sweeper(data_dir: DataDirOption = None, config: ConfigOption = None) -> None
 
 
 def finder(
-    scheme: Annotated[str, typer.Argument(help="Of the data sets: cernopendata, local, static, xrootd.")],
+    scheme: Annotated[
+        str, typer.Argument(help="Of the data sets: cernopendata, local, rucio, static, xrootd.")
+    ],
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:

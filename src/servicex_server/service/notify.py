@@ -17,6 +17,8 @@ class Notifier:
 
     def __init__(self) -> None:
         self._bells: dict[RequestId, dict[asyncio.Event, bool]] = {}  # bell -> whether for results, too
+        self.is_dismissing = False
+        """The process stops: nobody is to wait any more."""
 
     @contextmanager
     def watch(self, request_id: RequestId, *, with_results: bool = False) -> Iterator[asyncio.Event]:
@@ -45,6 +47,13 @@ class Notifier:
         """Call after results are committed, whether or not they changed the state."""
         for bell, with_results in self._bells.get(request_id, {}).items():
             if with_results:
+                bell.set()
+
+    def dismiss(self) -> None:
+        """Lets everybody who waits, or begins to, answer with what there is: this process stops."""
+        self.is_dismissing = True
+        for bells in self._bells.values():
+            for bell in bells:
                 bell.set()
 
     @property

@@ -12,7 +12,7 @@ from edge import CORRUPT, Edge, open_edge
 from service_bench import eventually
 from servicex_server.api import events
 from servicex_server.api.events import EventStream, encode
-from servicex_server.api.server import end_streams
+from servicex_server.api.server import end_waits
 from servicex_server.model.ids import RequestId
 from servicex_server.model.progress import LAST_ID, NoNews
 from servicex_server.service.follow import follow
@@ -159,7 +159,7 @@ async def test_streams_end_whole_when_the_server_stops(edge: Edge) -> None:
         return len(edge.services.streams)
 
     await eventually(is_open)
-    end_streams(edge.app)
+    end_waits(edge.app)
     sent = parse((await reading).text)
     assert "end" not in {each.name for each in sent}
     assert len(edge.services.streams) == 0

@@ -10,6 +10,8 @@ import pytest
 from starlette.types import Message
 
 from edge import Edge, open_edge
+from servicex_server.api.server import end_waits
+from servicex_server.service.limits import Limits
 
 
 async def until_watched(edge: Edge) -> None:
@@ -48,6 +50,27 @@ async def test_deletion_ends_the_wait_with_a_404(edge: Edge) -> None:
     assert (await edge.http().get(f"{url}/cancel")).status_code == 200
     answer = await poll
     assert answer.json()["status"] == "Canceled"
+
+
+async def test_a_server_that_stops_answers_polls_that_it_holds(edge: Edge) -> None:
+    request_id = await edge.submit()
+    url = f"/servicex/transformation/{request_id}"
+    poll = asyncio.create_task(edge.http().get(url))
+    await until_watched(edge)
+    end_waits(edge.app)
+    for answer in (await poll, await edge.http().get(url)):
+        assert (answer.status_code, answer.json()["status"]) == (200, "Running")
+
+
+async def test_a_server_that_stops_answers_submits_that_wait_for_their_preflight(
+    tmp_path: Path, blank_database: Path
+) -> None:
+    async with open_edge(tmp_path, blank_database, limits=Limits(preflight_wait_s=200.0)) as edge:
+        submit = asyncio.create_task(edge.submit())
+        await until_watched(edge)
+        end_waits(edge.app)
+        answer = await edge.http().get(f"/servicex/transformation/{await submit}")
+        assert answer.json()["status"] == "Submitted"
 
 
 async def test_caller_who_leaves_is_not_waited_for(edge: Edge) -> None:

@@ -14,6 +14,7 @@ import yaml
 from edge import BASE_URL, CORRUPT, RESULT, Edge, open_edge
 from servicex_server.model.compression import Compression
 from servicex_server.model.unit import TransformUnit, Unit
+from servicex_server.service.limits import Limits
 
 UNKNOWN = "9f1b2c3d-0000-4000-8000-0123456789ab"
 SHOWN_CORRUPT = CORRUPT.replace("[", "(").replace("]", ")")
@@ -459,3 +460,43 @@ async def test_openapi_describes_every_public_route(edge: Edge) -> None:
         "GET /servicex/datasets/{number}",
         "DELETE /servicex/datasets/{number}",
     }
+
+
+async def test_results_of_earlier_requests_are_told(edge: Edge) -> None:
+    request_id = await edge.submit("a.root", "earlier.root")
+    status = await edge.finish(request_id)
+    assert status["files-cached"] == 1
+    base = f"/servicex/transformation/{request_id}"
+    results = (await edge.http().get(f"{base}/results")).json()["results"]
+    assert {Path(result["file-path"]).name: result["cached"] for result in results} == {
+        "a.root": False,
+        "earlier.root": True,
+    }
+    progress = (await edge.http().get(f"{base}/status", params={"details": "1"})).json()
+    assert progress["files-cached"] == 1
+    assert sorted(detail["cached"] for detail in progress["details"]) == [False, True]
+
+
+@pytest.mark.parametrize(("wanted", "uses_cache"), [({}, True), ({"use-result-cache": False}, False)])
+async def test_a_submit_says_whether_earlier_results_will_do(
+    edge: Edge, wanted: dict[str, Any], uses_cache: bool
+) -> None:
+    await edge.submit("a.root", **wanted)
+    async with edge.queue.connect(1) as source:
+        delivery = await anext(aiter(source.units()))
+        assert isinstance(delivery.unit, TransformUnit)
+        assert (delivery.unit.uses_cache, delivery.unit.owner) == (uses_cache, "ann")
+
+
+async def test_too_much_at_once_is_refused_as_the_client_shows_it(
+    tmp_path: Path, blank_database: Path
+) -> None:
+    limits = Limits(preflight_files=0, user_requests=1)
+    async with open_edge(tmp_path, blank_database, limits=limits) as edge:
+        await edge.submit()
+        answer = await edge.http().post("/servicex/transformation", json=edge.submission())
+        assert answer.status_code == 429
+        assert answer.json().keys() == {"message"}
+        assert answer.json()["message"].startswith("you have 1 unfinished requests, and this server takes at")
+        assert "cancel some" in answer.json()["message"]
+        await edge.submit(user="bob")

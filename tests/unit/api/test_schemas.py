@@ -358,6 +358,7 @@ def test_unknown_keys_and_nulls_are_ignored() -> None:
         ({"title": "a\0"}, "NUL"),
         ({"result_format": "csv"}, "allowed: parquet, root-file, root-rntuple, arrow, hdf5"),
         ({"compression": 3}, "compression"),
+        ({"use_result_cache": 1}, "use-result-cache: Input should be a valid boolean"),
         ({"compression": ""}, "not offered for parquet"),
         ({"compression": "lzma"}, "allowed: zstd \\(zstd:1 to zstd:12\\), lz4, snappy"),
         ({"compression": "zstd", "result_format": "hdf5"}, "not offered for hdf5; allowed: gzip"),

@@ -9,11 +9,15 @@ import pytest
 from servicex_server.errors import ConfigurationError
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
-from servicex_server.model.unit import PreflightUnit, TransformUnit, Unit
+from servicex_server.model.unit import FileFailed, PreflightUnit, TransformUnit, Unit
+from servicex_server.queue.codec import encode_unit
+from servicex_server.queue.outbox import Outbox
+from servicex_server.queue.transports.amqp.acks import Acks
 from servicex_server.queue.transports.amqp.address import BrokerAddress
 from servicex_server.queue.transports.amqp.flight import Flight
 from servicex_server.queue.transports.amqp.hands import Answer, Hand, Hands
-from servicex_server.queue.transports.amqp.message import Heartbeat, key_of
+from servicex_server.queue.transports.amqp.inflow import Inflow
+from servicex_server.queue.transports.amqp.message import Heartbeat, Work, key_of, pack
 from servicex_server.queue.transports.amqp.pace import Pace
 from servicex_server.queue.transports.amqp.topology import Topology
 
@@ -112,13 +116,55 @@ def test_tiny_units_lie_ready_for_a_quarter_of_a_second() -> None:
     assert pace.ahead(102) == 300
 
 
+def test_what_a_worker_said_before_it_reported_does_not_delay_a_retry() -> None:
+    leader = Leader()
+    unit = transform(1)
+    leader.publish(unit)
+    leader.beat("w", 1, unit, stamp=5)
+    leader.flight.landed(key_of(unit), 5)
+    # The user retries the file within the interval between two heartbeats, and a late one comes, too.
+    assert leader.publish(unit) == [unit]
+    leader.flight.landed(key_of(unit), 5)
+    leader.beat("w", 1, unit, stamp=5)
+    assert leader.publish(unit) == [unit]
+    leader.flight.landed(key_of(unit), 5)
+    leader.beat("v", 1, unit, stamp=6)
+    assert leader.publish(unit) == []
+
+
+@dataclass(frozen=True)
+class Letter:
+    """As much of a broker's message as is looked at."""
+
+    body: bytes
+    delivery_tag: int
+    message_id: str | None = None
+    headers: dict[str, object] = field(default_factory=dict)
+
+
+async def test_every_unit_that_the_broker_gives_up_is_reported() -> None:
+    outbox, acks = Outbox(), Acks()
+    inflow = Inflow(Flight(silence_s=SILENCE_S, grace_s=GRACE_S), outbox, lambda: None)
+    letters = [Letter(pack(Work(tag, encode_unit(transform(tag)))), tag) for tag in (1, 2, 3)]
+    reports = outbox.deliveries()
+    for letter in letters[:2]:
+        inflow.receive_failed(letter, acks)  # type: ignore[arg-type]  # see Letter
+    heard = [await anext(reports), await anext(reports)]
+    for delivery in heard:
+        await delivery.ack()
+    inflow.receive_failed(letters[0], acks)  # type: ignore[arg-type]  # it comes again, and is not told again
+    inflow.receive_failed(letters[2], acks)  # type: ignore[arg-type]
+    heard.append(await anext(reports))
+    assert [it.report.file_id for it in heard if isinstance(it.report, FileFailed)] == [1, 2, 3]
+
+
 def test_preflights_are_bounded_apart_from_transforms() -> None:
     flight = Flight(silence_s=1, grace_s=1, max_preflights=2)
     for name in ("a", "b"):
         assert flight.has_room_for_preflight
         flight.admit(preflight(name))
     assert not flight.has_room_for_preflight
-    flight.landed(key_of(preflight("a")))
+    flight.landed(key_of(preflight("a")), 1)
     assert flight.has_room_for_preflight
 
 
@@ -126,7 +172,7 @@ def test_a_unit_that_ended_while_it_waited_is_not_published() -> None:
     leader = Leader()
     unit = transform(1)
     leader.flight.expect([unit])
-    leader.flight.landed(key_of(unit))  # its report had been under way
+    leader.flight.landed(key_of(unit), 2**62)  # its report had been under way
     assert leader.flight.admit(unit) is None
     assert leader.publish(unit) == [unit], "but it is when it is wanted again"
     assert leader.publish(unit) == [], "once"

@@ -32,6 +32,7 @@ def transform(request: str, file: int, deadline_s: float = 10.0) -> TransformUni
         result_format=ResultFormat.PARQUET,
         store_key=f"{request}/{file}",
         deadline_s=deadline_s,
+        owner="marie" if request in "ab" else "niels",
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from servicex_server.model.compression import Compression
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.replica import ReplicaAttempt
 from servicex_server.model.tally import CutStep, StageSeconds, Tally, WeightSum
 from servicex_server.model.unit import (
     Failure,
@@ -46,6 +47,9 @@ PLAIN[Tally] = st.builds(
     st.lists(st.builds(CutStep, PLAIN[str], PLAIN[int], PLAIN[str]), max_size=3).map(tuple),
     st.lists(st.builds(WeightSum, PLAIN[str], PLAIN[float], PLAIN[float], PLAIN[str]), max_size=3).map(tuple),
 )
+PLAIN[tuple[ReplicaAttempt, ...]] = st.lists(
+    st.builds(ReplicaAttempt, PLAIN[str], PLAIN[str], PLAIN[float]), max_size=3
+).map(tuple)
 PLAIN[Failure] = st.builds(Failure, st.sampled_from(Reason), PLAIN[str])
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ def test_one_file_of_another_user_comes_next() -> None:
     for _ in range(10):
         assert waiting.take() is not None
     waiting.add([unit("niels", "n1")])
-    assert take_all(waiting)[:3] == ["m1", "n1", "m1"]
+    assert take_all(waiting)[:3] == ["n1", "m1", "m1"]
 
 
 def test_many_requests_are_worth_no_more_than_one() -> None:
@@ -70,6 +70,29 @@ def test_a_dropped_request_leaves_its_user_the_others() -> None:
     assert len(waiting) == 2
     waiting.add([unit("marie", "m1")])
     assert take_all(waiting) == ["m2", "n", "m1"]
+
+
+def test_who_comes_back_at_once_keeps_nobody_waiting() -> None:
+    waiting = WaitingUnits(100)
+    waiting.add([unit("marie", "m", file) for file in range(3)])
+    order = []
+    for round_ in range(3):
+        for owner in ("niels", "olga"):
+            waiting.add([unit(owner, f"{owner}{round_}")])
+            taken = waiting.take()
+            assert taken is not None
+            order.append(taken.owner)
+    assert order == ["marie", "niels", "olga", "marie", "niels", "olga"]
+
+
+def test_requests_that_come_and_go_leave_nothing_behind() -> None:
+    waiting = WaitingUnits(100)
+    waiting.add([unit("marie", "m")])
+    for number in range(10_000):
+        waiting.add([unit("niels", f"n{number}")])
+        waiting.drop(RequestId(f"n{number}"))
+    assert len(waiting._transform._line) < 200
+    assert take_all(waiting) == ["m"]
 
 
 def test_a_request_belongs_to_one_user_whatever_its_units_say() -> None:

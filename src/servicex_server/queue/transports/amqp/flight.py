@@ -100,6 +100,7 @@ class Flight:
         self._n_slots = self._capacity = 0
         self._canceled: Memory[RequestId, int] = Memory(_REMEMBERED_REQUESTS)
         self._ended: Memory[UnitKey, None] = Memory(_REMEMBERED_UNITS)
+        self._landed: Memory[UnitKey, int] = Memory(_REMEMBERED_UNITS)
 
     def __len__(self) -> int:
         return len(self._flying)
@@ -142,9 +143,10 @@ class Flight:
 
     # What happened to it
 
-    def landed(self, key: UnitKey) -> None:
-        """Its report was heard, or it is given up."""
+    def landed(self, key: UnitKey, stamp: int) -> None:
+        """Its report was heard, or it is given up, as it was published with that stamp."""
         self._ended.note(key, None)
+        self._landed.note(key, stamp)
         if self._remove(key):
             self._pace.ended(self._clock())
 
@@ -236,8 +238,9 @@ class Flight:
         return held
 
     def _is_in_hand(self, key: UnitKey) -> bool:
-        canceled = self._canceled.find(request_of(key)) or -1
-        return any(stamp > canceled for stamp in self._holders.get(key, {}).values())
+        """Whether a worker has it; what one said before it reported does not count any more."""
+        over = max(self._canceled.find(request_of(key)) or -1, self._landed.find(key) or -1)
+        return any(stamp > over for stamp in self._holders.get(key, {}).values())
 
     def _replace(self, name: str, worker: Worker | None) -> None:
         old = self._workers.pop(name, None)

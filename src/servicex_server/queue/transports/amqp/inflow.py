@@ -49,8 +49,6 @@ class Inflow:
     def receive_report(self, message: AbstractIncomingMessage, acks: Acks) -> None:
         """Offers a worker's report, unless it came before or is of a canceled unit."""
         acks.came(message)
-        if self._is_repeat(message, acks):
-            return
         try:
             outcome = decode(messages.outcomes, message.body)
             report = decode_report(outcome.report)
@@ -58,17 +56,18 @@ class Inflow:
             logger.warning("report.garbled: a worker sent something that is not our protocol: %s", error)
             acks.done(message)
             return
-        key = UnitKey(outcome.key)
+        key, name = UnitKey(outcome.key), message.message_id or f"{outcome.key} {outcome.stamp}"
+        if self._is_repeat(name, message, acks):
+            return
         if self._flight.is_canceled(key, outcome.stamp):
             acks.done(message)
-        else:
-            self._offer(message, acks, key, report)
+            return
+        self._flight.landed(key, outcome.stamp)
+        self._offer(name, message, acks, report)
 
     def receive_failed(self, message: AbstractIncomingMessage, acks: Acks) -> None:
         """Offers a report of a unit that the broker gave up, unless it came before or was canceled."""
         acks.came(message)
-        if self._is_repeat(message, acks):
-            return
         try:
             work = decode(messages.works, message.body)
             unit = decode_unit(work.unit)
@@ -77,21 +76,24 @@ class Inflow:
             acks.done(message)
             return
         key = key_of(unit)
+        name = f"given up {key} {work.stamp}"  # messages of units have no name
+        if self._is_repeat(name, message, acks):
+            return
         if self._flight.is_canceled(key, work.stamp):
             acks.done(message)
             return
         reason, text = _explain(message)
         logger.warning("unit.given_up: request %s: %s", unit.request_id, text)
-        self._offer(message, acks, key, ended_early(unit, reason, text, 0.0))
+        self._flight.landed(key, work.stamp)
+        self._offer(name, message, acks, ended_early(unit, reason, text, 0.0))
 
-    def offer(self, report: Report, key: UnitKey) -> None:
-        """Offers a report of this side's own."""
-        self._flight.landed(key)
+    def offer(self, report: Report, key: UnitKey, stamp: int) -> None:
+        """Offers a report of this side's own, of a unit that was to be published with that stamp."""
+        self._flight.landed(key, stamp)
         self._outbox.put(report, self._changed)
         self._changed()
 
-    def _is_repeat(self, message: AbstractIncomingMessage, acks: Acks) -> bool:
-        name = message.message_id or ""
+    def _is_repeat(self, name: str, message: AbstractIncomingMessage, acks: Acks) -> bool:
         held = self._held.get(name)
         if held is not None:
             held.message, held.acks = message, acks
@@ -101,10 +103,8 @@ class Inflow:
             return False
         return True
 
-    def _offer(self, message: AbstractIncomingMessage, acks: Acks, key: UnitKey, report: Report) -> None:
-        name = message.message_id or ""
+    def _offer(self, name: str, message: AbstractIncomingMessage, acks: Acks, report: Report) -> None:
         self._held[name] = _Held(message, acks)
-        self._flight.landed(key)
         self._outbox.put(report, lambda: self._acknowledge(name))
         self._changed()
 

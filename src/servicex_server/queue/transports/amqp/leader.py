@@ -256,7 +256,7 @@ class AmqpQueue:
                 raise FrameError(text)  # noqa: TRY301  # one way to say it
         except FrameError as error:
             text = f"cannot be given to a worker: {error}"
-            self._inflow.offer(ended_early(flying.unit, Reason.INTERNAL, text, 0.0), key)
+            self._inflow.offer(ended_early(flying.unit, Reason.INTERNAL, text, 0.0), key, flying.stamp)
             return
         name = self._topology.preflights if is_preflight(key) else self._topology.units
         await out.default_exchange.publish(Message(body, delivery_mode=DeliveryMode.PERSISTENT), name)
