@@ -26,6 +26,7 @@ from servicex_server.db.shared import drop_names
 from servicex_server.model.bucket import BucketObject
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import FileStatus
+from servicex_server.model.replica import ReplicaDocument
 from servicex_server.model.request import FileResult
 from servicex_server.model.shared import is_shared
 from servicex_server.model.tally import TallyDocument, from_document
@@ -83,6 +84,7 @@ class NewResult:
     created_at: datetime
     tally: TallyDocument | None = None
     is_cached: bool = False
+    replicas: ReplicaDocument | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class NewAttempt:
     message: str
     seconds: float
     created: datetime
+    replicas: ReplicaDocument | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,8 @@ def list_results(
         # Skipped in the index alone. No two results of a request share a time, so it tells the first.
         times = select(FileResultRow.created_at).where(*wanted).order_by(FileResultRow.created_at)
         wanted.append(FileResultRow.created_at >= times.offset(offset).limit(1).scalar_subquery())
-    columns = (column for column in FileResultRow.__table__.c if with_tally or column.key != "tally")
+    unread = {"replicas"} if with_tally else {"replicas", "tally"}
+    columns = (column for column in FileResultRow.__table__.c if column.key not in unread)
     query = select(*columns).where(*wanted).order_by(FileResultRow.created_at).limit(limit)
     return [to_result(request_id, row, with_tally=with_tally) for row in connection.execute(query)]
 

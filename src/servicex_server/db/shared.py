@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import BindParameter, Connection, bindparam, case, delete, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, case, delete, func, select, update
 
 from servicex_server.db.dialect import insert_bulk
 from servicex_server.db.orm import SharedObjectRow
@@ -91,6 +91,11 @@ def mark_removed(connection: Connection, keys: Collection[str], now: datetime) -
 def forget_removed(connection: Connection, before: datetime) -> int:
     """Drops what is known of objects that were removed before that time; returns of how many."""
     return connection.execute(delete(SharedObjectRow).where(_COLUMNS.removed_at < before)).rowcount
+
+
+def count_objects(connection: Connection) -> int:
+    """How many objects are known, those included that are gone since a short while."""
+    return connection.execute(select(func.count()).select_from(SharedObjectRow)).scalar_one()
 
 
 def find_known(connection: Connection, prefix: str) -> set[str]:

@@ -6,6 +6,7 @@ written after the object. A note whose object is gone, or one that cannot be rea
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from servicex_server.model.shared import SharedQuestion, new_object_key, note_ke
 from servicex_server.model.tally import Tally, TallyDocument, to_document
 from servicex_server.model.unit import TransformUnit
 from servicex_server.plan.plan import Plan
+from servicex_server.run.remembered import Remembered
 from servicex_server.run.sandbox.stage import plain_name
 from servicex_server.source.access import domain_of
 from servicex_server.source.protocol import ByteSource
@@ -32,6 +34,9 @@ RESULTS = 1
 """Counted up by a change that gives other results to the same plan within one version of the package."""
 
 _NAME_PARTS = 4
+
+_texts: Remembered[Plan, str] = Remembered(64)
+"""Canonical forms, which take long to make of large plans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +93,14 @@ class Recall:
             file = f"{file} as {plain_name(location)}"
         compression = unit.compression or default_compression(unit.result_format)
         return SharedQuestion(
-            plan=plan.canonical(),
+            plan=_texts.get(plan) or _texts.put(plan, plan.canonical()),
             result_format=unit.result_format,
             compression=str(compression),
             entry_start=unit.entry_start,
             entry_stop=unit.entry_stop,
             file=file,
             domain=domain_of(location, unit.owner),
-            engine=f"{RESULTS} {importlib.metadata.version('servicex-server')}",
+            engine=f"{RESULTS} {_version()}",
         ).key()
 
     def find(self, question_key: str) -> Note | None:
@@ -141,6 +146,11 @@ class Recall:
         if question_key_of(note.store_key) != question_key or not self._store.has(note.store_key):
             return None
         return note
+
+
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("servicex-server")
 
 
 def _name_content(unit: TransformUnit, source: ByteSource, location: str) -> str | None:

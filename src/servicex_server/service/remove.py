@@ -12,7 +12,7 @@ import msgspec
 
 from servicex_server.db import shared
 from servicex_server.errors import NotFound
-from servicex_server.model.shared import SHARDS, is_note, note_key, question_key_of
+from servicex_server.model.shared import FOLDER, SHARDS, is_note, note_key, question_key_of
 from servicex_server.service.context import Services
 from servicex_server.store.protocol import MAX_NOTE_BYTES
 
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _AT_ONCE = 16
 _PAGE = 200
+_KNOWN_AT_ONCE = 20_000
 _REMEMBERED = timedelta(days=1)
 """How long reports may be under way that tell of an object which is gone."""
 
@@ -51,7 +52,9 @@ async def remove_unknown(services: Services) -> int:
     """
     oldest = services.clock() - timedelta(seconds=services.limits.orphan_age_s)
     gone = 0
-    for shard in SHARDS:
+    # A server with few results does not ask 256 times for them.
+    n_known = await services.db.read(shared.count_objects)
+    for shard in SHARDS if n_known > _KNOWN_AT_ONCE else (FOLDER,):
         known = await services.db.read(shared.find_known, shard)
         answered = {question_key_of(key) for key in known}
         strangers: list[str] = []
