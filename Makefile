@@ -16,7 +16,7 @@ demo: env samples ## the official client gets columns of CMS, ATLAS and toy file
 
 .PHONY: test
 test: env samples client26 finder debian ## all tests but the long ones; what had to be skipped is listed at the end
-	$(PYTEST) -m "not long" $(PYTEST_ARGS)
+	$(PYTEST) -m "not long and not rucio" $(PYTEST_ARGS)
 
 # --- for developers --------------------------------------------------------------------------------------------
 
@@ -39,6 +39,10 @@ format: env ## let ruff sort imports and lay out the code
 test-long: env samples client26 finder debian spark ## the tests that take minutes or need heavy oracles
 	$(PYTEST) -m long $(PYTEST_ARGS) || test $$? = 5 # 5: there is none
 
+.PHONY: test-rucio
+test-rucio: env samples debian rucio ## our Rucio finder against a real Rucio server and real storage
+	$(PYTEST) -m rucio $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: ## bench-engine on small files, then bench-service
 	$(MAKE) bench-engine BENCH_EVENTS=$(or $(BENCH_EVENTS),200000)
@@ -58,13 +62,21 @@ bench-service: env samples ## time to ready, latency, submits per second, memory
 bench-database: env debian ## hot queries with a thousand and a million results, and submits, on SQLite and PostgreSQL
 	$(BIN)/python -m benchmarks.database $(BENCH_ARGS)
 
+.PHONY: chaos
+chaos: env samples debian ## a deployment under random faults, SEEDS=20 times, then each fault by itself
+	PYTHONPATH=tests $(BIN)/python -m chaos --seeds $(or $(SEEDS),20) --singles --full-disk
+
+.PHONY: soak
+soak: env samples debian ## many small requests of several users under faults, for MINUTES=10
+	PYTHONPATH=tests $(BIN)/python -m chaos --soak $(or $(MINUTES),10)
+
 .PHONY: lock
 lock: ## pin the newest dependencies that pyproject.toml allows, with hashes
 	scripts/lock.sh
 
 .PHONY: clean
 clean: ## remove environments, caches and results
-	rm -rf .venv .venv-bench .venv-client26 .venv-finder .venv-spark .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo.png
+	rm -rf .venv .venv-bench .venv-client26 .venv-finder .venv-rucio .venv-spark .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo.png
 
 .PHONY: help
 help: ## list the targets
@@ -72,13 +84,14 @@ help: ## list the targets
 
 # --- set-up, done once per change of what it depends on --------------------------------------------------------
 
-.PHONY: env samples client26 finder debian peers spark
+.PHONY: env samples client26 finder debian peers rucio spark
 env: $(STAMPS)/env ;@:
 samples: $(STAMPS)/samples ;@:
 client26: $(STAMPS)/client26 ;@:
 finder: $(STAMPS)/finder ;@:
 debian: $(STAMPS)/debian ;@:
 peers: $(STAMPS)/peers ;@:
+rucio: $(STAMPS)/rucio ;@:
 spark: $(STAMPS)/spark ;@:
 
 $(STAMPS)/env: requirements/dev.txt pyproject.toml scripts/setup_env.sh
@@ -103,6 +116,10 @@ $(STAMPS)/debian: scripts/setup_debian.sh
 
 $(STAMPS)/peers: requirements/bench.txt scripts/setup_bench.sh
 	scripts/setup_bench.sh
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/rucio: requirements/rucio.txt scripts/setup_rucio.sh
+	scripts/setup_rucio.sh
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/spark: requirements/spark.txt scripts/setup_spark.sh

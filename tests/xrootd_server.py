@@ -22,6 +22,17 @@ all.adminpath {folder}/admin
 all.pidpath {folder}/run
 xrd.port {port}
 xrd.network nodnr
+xrd.protocol http:{http_port} libXrdHttp.so
+"""
+
+_FORWARDING = """\
+all.export /root:/ r/o
+all.adminpath {folder}/admin
+all.pidpath {folder}/run
+xrd.port {port}
+xrd.network nodnr
+ofs.osslib libXrdPss.so
+pss.origin =
 """
 
 START_S = 15.0
@@ -29,14 +40,25 @@ START_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class XrootdServer:
-    """A running server; what lies in `folder` is served below `/store`."""
+    """A running server; what lies in `folder` is served below `/store`.
+
+    Attributes:
+        port: for root://.
+        http_port: for http://.
+        pid: of the process, to be stopped by a signal.
+    """
 
     port: int
+    http_port: int
     folder: Path
     log: Path
+    pid: int
 
-    def url(self, name: str, host: str = "localhost") -> str:
-        return f"root://{host}:{self.port}//store/{name}"
+    def url(self, name: str, host: str = "localhost", port: int | None = None) -> str:
+        return f"root://{host}:{port or self.port}//store/{name}"
+
+    def http_url(self, name: str, host: str = "localhost", port: int | None = None) -> str:
+        return f"http://{host}:{port or self.http_port}/store/{name}"
 
 
 def require_xrootd() -> None:
@@ -58,25 +80,47 @@ def require_xrootd() -> None:
 @contextlib.contextmanager
 def running_xrootd(files: Mapping[str, Path]) -> Iterator[XrootdServer]:
     """Serves copies of `files` under their keys."""
+    with _folder() as folder:
+        for name, source in files.items():
+            shutil.copyfile(source, folder / "data" / "store" / name)
+        port, http_port = free_port(), free_port()
+        (folder / "server.cfg").write_text(_CONFIG.format(folder=folder, port=port, http_port=http_port))
+        with _process(folder, port) as pid:
+            log = folder / "log" / "server.log"
+            yield XrootdServer(port, http_port, folder / "data" / "store", log, pid)
+
+
+@contextlib.contextmanager
+def running_xcache() -> Iterator[str]:
+    """The prefix of a server that reads `root://host//path` for those who ask for it below that prefix."""
+    with _folder() as folder:
+        port = free_port()
+        (folder / "server.cfg").write_text(_FORWARDING.format(folder=folder, port=port))
+        with _process(folder, port):
+            yield f"root://localhost:{port}//"
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
     # Not below pytest's folder: the server drops root's rights and could not pass the folders above.
     folder = Path(tempfile.mkdtemp(prefix="xrootd-test-"))
-    process = None
     try:
         for name in ("data/store", "admin", "run", "log"):
             (folder / name).mkdir(parents=True)
-        for name, source in files.items():
-            shutil.copyfile(source, folder / "data" / "store" / name)
-        port = free_port()
-        (folder / "server.cfg").write_text(_CONFIG.format(folder=folder, port=port))
-        process = start_program(folder)
-        log = folder / "log" / "server.log"
-        wait_until_listening(process, port, log)
-        yield XrootdServer(port, folder / "data" / "store", log)
+        yield folder
     finally:
-        if process is not None:
-            process.kill()
-            process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _process(folder: Path, port: int) -> Iterator[int]:
+    process = start_program(folder)
+    try:
+        wait_until_listening(process, port, folder / "log" / "server.log")
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 def start_program(

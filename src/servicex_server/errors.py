@@ -26,6 +26,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     │       └── StoreRefused        it answers, but does not do what we ask: an operator has to act
     ├── TransformError              one input file could not be transformed
     │   ├── SourceUnavailable       unreachable, timed out: another attempt may help
+    │   │   ├── SiteUnavailable     it is the site that does not answer, whatever file is asked for
     │   │   └── SourceMissing       there is no such file: none will
     │   ├── SourceCorrupt           the bytes are not what the format promises
     │   ├── AttemptLost             the process that worked on the file died
@@ -158,6 +159,10 @@ class TransformError(ServicexError):
 
 class SourceUnavailable(TransformError):
     """The file cannot be reached now."""
+
+
+class SiteUnavailable(SourceUnavailable):
+    """The site that holds the file does not answer."""
 
 
 class SourceMissing(SourceUnavailable):

@@ -16,6 +16,7 @@ from servicex_server.run.preflight import preflight_unit
 from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.run.sandbox.stage import remove_abandoned
 from servicex_server.source.policy import SourcePolicy
+from servicex_server.source.reading import Reading
 from servicex_server.store.open import open_store
 
 
@@ -28,6 +29,7 @@ def build(
     n_threads: int,
     sandbox: dict[str, object] | None,
     grid: dict[str, object] | None = None,
+    reading: dict[str, object] | None = None,
 ) -> Callable[[Unit], Report]:
     """The function that turns a unit into its report; made once in each child.
 
@@ -35,9 +37,10 @@ def build(
         store: arguments of `open_store`.
         sandbox: `SandboxLimits` of python queries as plain values; None to run none.
         grid: `GridAccess` as plain values.
+        reading: `Reading` as plain values; None for its defaults.
 
     Raises:
-        msgspec.ValidationError: `sandbox` or `grid` holds values of other types.
+        msgspec.ValidationError: `sandbox`, `grid` or `reading` holds values of other types.
     """
     results = open_store(**store)
     policy = SourcePolicy(
@@ -52,11 +55,12 @@ def build(
     # Gigabytes each, and this process may be the next one of the one that left them.
     remove_abandoned(results.scratch_folder())
     limits = msgspec.convert(sandbox, SandboxLimits | None)
+    rules = msgspec.convert(reading, Reading | None)
 
     def execute(unit: Unit) -> Report:
         if isinstance(unit, PreflightUnit):
-            return preflight_unit(unit, policy)
-        return transform_unit(unit, results, policy, n_threads=n_threads, sandbox=limits)
+            return preflight_unit(unit, policy, rules)
+        return transform_unit(unit, results, policy, reading=rules, n_threads=n_threads, sandbox=limits)
 
     return execute
 

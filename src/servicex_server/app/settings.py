@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         description="Hosts at private or loopback addresses that inputs may come from (comma-separated).",
     )
     finders: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("cernopendata", "local", "static", "xrootd"),
+        ("cernopendata", "local", "rucio", "static", "xrootd"),
         description="Schemes of data sets that this server looks up by itself (comma-separated).",
     )
     broker_finders: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -129,6 +129,46 @@ class Settings(BaseSettings):
     )
     cernopendata_url: str = Field(
         "https://opendata.cern.ch", description="Where `cernopendata` data sets are looked up."
+    )
+    rucio_host: str | None = Field(
+        None,
+        description="URL of the Rucio server where `rucio` data sets are looked up; none, no such finder.",
+    )
+    rucio_auth_host: str | None = Field(
+        None, description="URL where Rucio gives out tokens; default `rucio_host`."
+    )
+    rucio_account: str | None = Field(
+        None, description="Account at Rucio; default the one that belongs to the identity."
+    )
+    rucio_auth_type: Literal["x509_proxy", "userpass", "oidc"] = Field(
+        "x509_proxy",
+        description="How this server proves to Rucio who it is: by its grid proxy (`x509_proxy_file`), by "
+        "name and password, or by its bearer token (`bearer_token_file`).",
+    )
+    rucio_username: str | None = Field(None, description="Name for `userpass`.")
+    rucio_password: SecretStr | None = Field(None, description="Password for `userpass`.")
+    rucio_ca_file: Path | None = Field(
+        None, description="Certificates to trust Rucio by, beside the system's and those of `x509_cert_dir`."
+    )
+    rucio_sites: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="RSEs whose replicas are read first, best first (comma-separated; `CERN-PROD_*`)."
+    )
+    rucio_schemes: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("root", "davs", "https"),
+        description="Protocols of replicas, better ones first (comma-separated); others are left out.",
+    )
+    rucio_site: str | None = Field(None, description="Site of the workers, as Rucio knows it.")
+    rucio_latitude: float | None = Field(
+        None,
+        ge=-90,
+        le=90,
+        description="Where the workers are, in degrees: Rucio ranks close replicas first.",
+    )
+    rucio_longitude: float | None = Field(None, ge=-180, le=180, description="The other half of that.")
+    rucio_logical_prefix: str | None = Field(
+        None,
+        description="Tell files as this and `scope:name` instead of by their replicas, for caches that ask "
+        "Rucio themselves.",
     )
     lookup_max_age_s: float = Field(
         86400.0, ge=0, description="An earlier look-up of a data set is good for so long."
@@ -196,6 +236,31 @@ class Settings(BaseSettings):
         description="Kubernetes API server that asks for no credentials, such as `kubectl proxy`; default "
         "the pod's own.",
     )
+    read_connect_s: float = Field(
+        10.0, gt=0, le=600, description="How long a worker waits for a connection to a site."
+    )
+    read_idle_s: float = Field(
+        30.0, gt=0, le=3600, description="How long a worker waits for a site that is silent."
+    )
+    hedged_open_s: float = Field(
+        0.0,
+        ge=0,
+        description="A replica that is not open by then gets company: the next one is opened too, and the "
+        "first is read; 0 to try one after the other.",
+    )
+    verify_checksums: bool = Field(
+        False, description="Read each input whole first, and compare its adler32 with the catalogue's."
+    )
+    xcache_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Caches (`root://xcache.example.org:1094//`, comma-separated) to read root:// inputs "
+        "through; each file has its own.",
+    )
+    host_mount: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="Folders on workers that hold what lies below a prefix "
+        "(`root://eos.example.org//eos/=/eos/,/data=/mnt/data`); looked into first.",
+    )
     preflight_files: int = Field(
         3, ge=0, le=10, description="Files on which a query is tried before fan-out; 0 switches that off."
     )
@@ -204,7 +269,9 @@ class Settings(BaseSettings):
     )
     file_deadline_s: float = Field(3600.0, gt=0, description="Longest time for one attempt at one file.")
     drain_grace_s: float = Field(
-        20.0, ge=0, description="A worker that is stopped (SIGTERM) gives its files so long to end."
+        20.0,
+        ge=0,
+        description="A worker that is stopped (SIGTERM) gives its files so long to end; an app its answers.",
     )
     max_attempts: int = Field(3, ge=1, le=20, description="Attempts at one file before it counts as failed.")
     request_deadline_s: float = Field(
@@ -293,12 +360,40 @@ class Settings(BaseSettings):
         "finders",
         "broker_finders",
         "static_files",
+        "xcache_prefixes",
+        "rucio_sites",
+        "rucio_schemes",
         mode="before",
     )
     @classmethod
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("xcache_prefixes")
+    @classmethod
+    def _check_caches(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not prefix.startswith(("root://", "roots://")) for prefix in value):
+            message = "each must start with root:// or roots://"
+            raise ValueError(message)
+        return value
+
+    @field_validator("host_mount")
+    @classmethod
+    def _check_mounts(cls, value: dict[str, str]) -> dict[str, str]:
+        if any(not prefix or not folder.startswith("/") for prefix, folder in value.items()):
+            message = "each must be `prefix=/folder`"
+            raise ValueError(message)
+        return value
+
+    @field_validator("host_mount", mode="before")
+    @classmethod
+    def _split_mounts(cls, value: object) -> object:
+        if isinstance(value, str):
+            # A URL may hold the sign.
+            pairs = (part.rpartition("=") for part in value.split(",") if part.strip())
+            return {prefix.strip(): folder.strip() for prefix, _, folder in pairs}
         return value
 
     @field_validator("compression", mode="before")
@@ -328,7 +423,7 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
-    @field_validator("public_url", "internal_url", "cernopendata_url")
+    @field_validator("public_url", "internal_url", "cernopendata_url", "rucio_host", "rucio_auth_host")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
@@ -351,7 +446,7 @@ class Settings(BaseSettings):
             self.database_url = SecretStr(url)
         return self
 
-    @field_validator("x509_proxy_file", "x509_cert_dir", "bearer_token_file")
+    @field_validator("x509_proxy_file", "x509_cert_dir", "bearer_token_file", "rucio_ca_file")
     @classmethod
     def _absolute_path(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
@@ -360,6 +455,34 @@ class Settings(BaseSettings):
     def _role_of_a_vo(self) -> Self:
         if self.proxy_role is not None and self.proxy_vo is None:
             message = "proxy_role is a role in a VO: set proxy_vo as well"
+            raise ValueError(message)
+        return self
+
+    @field_validator("rucio_host", "rucio_auth_host")
+    @classmethod
+    def _check_rucio(cls, value: str | None) -> str | None:
+        if value is not None and "@" in value:
+            message = "must hold no password: give rucio_username and rucio_password"
+            raise ValueError(message)
+        return value
+
+    @field_validator("rucio_schemes")
+    @classmethod
+    def _check_schemes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [scheme for scheme in value if scheme not in {"root", "davs", "https", "dav", "http"}]
+        if wrong or not value:
+            message = "must be some of root, davs, https, dav, http: nothing else can be read"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _rucio_is_whole(self) -> Self:
+        needs_password = self.rucio_auth_type == "userpass" and self.rucio_host is not None
+        if needs_password and (self.rucio_username is None or self.rucio_password is None):
+            message = "rucio_auth_type userpass needs rucio_username and rucio_password"
+            raise ValueError(message)
+        if (self.rucio_latitude is None) != (self.rucio_longitude is None):
+            message = "rucio_latitude and rucio_longitude go together"
             raise ValueError(message)
         return self
 

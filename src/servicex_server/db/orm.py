@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from servicex_server.model.replica import ReplicaDocument
 from servicex_server.model.tally import TallyDocument
 
 NAMING = {
@@ -266,6 +267,7 @@ class FileResultRow(Base):
     # Absent for failures, and for what older versions recorded.
     tally: Mapped[TallyDocument | None] = mapped_column(Document)
     is_cached: Mapped[bool] = mapped_column(server_default=false())
+    replicas: Mapped[ReplicaDocument | None] = mapped_column(Document)
 
 
 class SharedObjectRow(Base):
@@ -303,6 +305,7 @@ class AttemptRow(Base):
     message: Mapped[str] = mapped_column(Text)
     seconds: Mapped[float] = mapped_column(Float)
     created: Mapped[datetime] = mapped_column(UtcDateTime)
+    replicas: Mapped[ReplicaDocument | None] = mapped_column(Document)
 
 
 class LeaseRow(Base):

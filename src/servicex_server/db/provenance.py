@@ -8,8 +8,10 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, select
 
 from servicex_server.db.orm import AttemptRow, DatasetFileRow, FileResultRow, RequestRow
+from servicex_server.model import replica
 from servicex_server.model.ids import DatasetId
 from servicex_server.model.kinds import FileStatus
+from servicex_server.model.replica import ReplicaAttempt
 from servicex_server.model.tally import Tally, from_document
 
 
@@ -23,6 +25,7 @@ class TracedAttempt:
     message: str
     seconds: float
     created: datetime
+    replicas: tuple[ReplicaAttempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class TracedResult:
     created_at: datetime
     tally: Tally | None
     is_cached: bool = False
+    replicas: tuple[ReplicaAttempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,15 @@ def list_traces(
 
 
 def _to_attempt(row: Row[tuple[object, ...]]) -> TracedAttempt:
-    return TracedAttempt(row.entry_start, row.attempt, row.reason, row.message, row.seconds, row.created)
+    return TracedAttempt(
+        row.entry_start,
+        row.attempt,
+        row.reason,
+        row.message,
+        row.seconds,
+        row.created,
+        replica.from_document(row.replicas),
+    )
 
 
 def _to_result(row: Row[tuple[object, ...]]) -> TracedResult:
@@ -128,4 +140,5 @@ def _to_result(row: Row[tuple[object, ...]]) -> TracedResult:
         created_at=row.created_at,
         tally=from_document(row.tally) if row.tally is not None else None,
         is_cached=row.is_cached,
+        replicas=replica.from_document(row.replicas),
     )

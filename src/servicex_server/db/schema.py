@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from servicex_server.db.engine import build_engine, in_one_line, parse_url, show_url
 from servicex_server.errors import ConfigurationError
 
-HEAD = "0006"
+HEAD = "0007"
 """The revision this code works with; a test compares it with the migrations."""
 
 COMMAND = "servicex-server db upgrade"

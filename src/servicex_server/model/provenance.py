@@ -50,6 +50,15 @@ class CountsRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaRecord:
+    """What happened at a replica; the outcome is `read`, or says why it was left."""
+
+    location: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRecord:
     """An attempt at a file that failed."""
 
@@ -58,6 +67,7 @@ class AttemptRecord:
     message: str
     seconds: float
     time: str
+    replicas_tried: list[ReplicaRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,7 @@ class FileRecord:
     bytes_read: int | None
     seconds: float | None
     attempts: int
+    replicas_tried: list[ReplicaRecord]
     failed_attempts: list[AttemptRecord]
     cut_flow: list[CutRecord]
     sums_of_weights: list[WeightRecord]

@@ -12,6 +12,7 @@ from enum import StrEnum
 from servicex_server.model.compression import Compression
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.replica import ReplicaAttempt
 from servicex_server.model.tally import NO_TALLY, Tally
 
 
@@ -89,6 +90,12 @@ class TransformUnit:
     uses_cache: bool = False
     checksum: str | None = None
 
+    @property
+    def adler32(self) -> str | None:
+        """The checksum, if it is one of this kind."""
+        kind, _, value = (self.checksum or "").partition(":")
+        return value if kind == "adler32" else None
+
 
 @dataclass(frozen=True, slots=True)
 class PreflightUnit:
@@ -127,6 +134,7 @@ class FileDone:
         tally: what else was counted and timed.
         is_cached: the object was there already. Rows, cut flow and sums are those of the attempt that made
             it; bytes read and times are those of this one.
+        replicas: what happened at each replica that was tried.
     """
 
     request_id: RequestId
@@ -142,11 +150,17 @@ class FileDone:
     entry_start: int = 0
     tally: Tally = NO_TALLY
     is_cached: bool = False
+    replicas: tuple[ReplicaAttempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FileFailed:
-    """An attempt at a file ended without an object."""
+    """An attempt at a file ended without an object.
+
+    Attributes:
+        path: the replica that was tried last.
+        replicas: what happened at each that was tried.
+    """
 
     request_id: RequestId
     file_id: FileId
@@ -155,6 +169,7 @@ class FileFailed:
     seconds: float
     attempt: int = 1
     entry_start: int = 0
+    replicas: tuple[ReplicaAttempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from servicex_server.errors import (
@@ -27,7 +27,7 @@ from servicex_server.errors import (
 )
 from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
-from servicex_server.model.naming import show_location
+from servicex_server.model.replica import ReplicaAttempt
 from servicex_server.model.tally import NO_TALLY, StageSeconds, Tally, from_document
 from servicex_server.model.unit import (
     Failure,
@@ -48,9 +48,11 @@ from servicex_server.run.script import transform_script
 from servicex_server.run.table import TableCounts, tally_of, write_table
 from servicex_server.run.write.fit import check_format
 from servicex_server.run.write.open import new_result
-from servicex_server.source.open import open_source
+from servicex_server.source.ahead import AheadSource
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import ByteSource, SourceLimits
+from servicex_server.source.reading import Reading
+from servicex_server.source.replica import FAULTS, Replicas, ReplicaSource
 from servicex_server.source.timed import timed
 from servicex_server.store.protocol import Store
 
@@ -88,6 +90,7 @@ class TransformSummary:
         missing_trees: trees that the query names and the file lacks, where the query tolerates that.
         question_key: under which others find the result, if it may be kept for them.
         earlier: the result of an earlier request that answers the same; there is no file then.
+        replicas: what happened at each replica that was tried.
     """
 
     path: Path
@@ -101,6 +104,7 @@ class TransformSummary:
     missing_trees: tuple[str, ...] = ()
     question_key: str | None = None
     earlier: Note | None = None
+    replicas: tuple[ReplicaAttempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +141,12 @@ def transform_file(
     entry_start: int = 0,
     entry_stop: int | None = None,
     max_events: int | None = None,
-    limits: SourceLimits | None = None,
+    reading: Reading | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     n_threads: int = 1,
     sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
     compression: Compression | None = None,
     needs_tree: bool = False,
-    recall: Recall | None = None,
 ) -> TransformSummary:
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
@@ -152,86 +155,89 @@ def transform_file(
         tree_name: the tree, for query languages whose text need not name one.
         entry_start, entry_stop: entries of each tree to look at.
         max_events: look at no more than so many entries of each tree.
+        reading: how replicas are read.
         chunk_bytes: uncompressed bytes of the columns to work on at once, per thread.
         n_threads: threads to work with.
         sandbox: what the code of a python query may use; None where such queries are switched off.
         compression: of the result; None for its format's default.
         needs_tree: refuse a file that has none of the trees which the query names, instead of making an
             empty result.
-        recall: what earlier requests made, which is looked at before the query is run.
 
     Raises:
         InvalidRequest: the query, the input or the output format is at fault.
         TransformError: the file could not be transformed.
     """
-    replicas = (locations,) if isinstance(locations, str) else tuple(locations)
-    plan = load_plan(codegen, selection, tree_name)
-    entries = EntryRange(entry_start, entry_stop, max_events)
-    if plan.script is not None and entries != EntryRange():
-        message = "a python query reads files whole: the number of events cannot be limited"
-        raise InvalidRequest(message)
-    task = _Task(
-        plan=plan,
+    replicas = Replicas((locations,) if isinstance(locations, str) else locations, policy, reading)
+    work = _Work(
+        plan=load_plan(codegen, selection, tree_name),
         result_format=result_format,
         output=output,
-        policy=policy,
-        entries=entries,
-        limits=limits,
+        entries=EntryRange(entry_start, entry_stop, max_events),
         chunk_bytes=chunk_bytes,
         n_threads=n_threads,
         sandbox=sandbox,
         compression=compression,
         needs_tree=needs_tree,
-        recall=recall,
-        started=time.monotonic(),
     )
-    faults: list[ServicexError] = []
-    for replica in replicas:
-        try:
-            return _transform_replica(task, replica)
-        except (SourceUnavailable, SourceRefused, SourceCorrupt) as fault:
-            log.info("replica failed: %s", fault.message)
-            faults.append(fault)
-    raise _worst_of(faults)
+    return _transform_replicas(replicas, work)
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """The arguments of `transform_file`, for one replica after the other."""
+class _Work:
+    """What to do with a file, whichever of its replicas is read; as the arguments of `transform_file`."""
 
     plan: Plan
     result_format: ResultFormat
     output: Path
-    policy: SourcePolicy
-    entries: EntryRange
-    limits: SourceLimits | None
-    chunk_bytes: int
-    n_threads: int
-    sandbox: SandboxLimits | None
-    compression: Compression | None
-    needs_tree: bool
-    recall: Recall | None
-    started: float
+    entries: EntryRange = EntryRange()
+    chunk_bytes: int = CHUNK_BYTES
+    n_threads: int = 1
+    sandbox: SandboxLimits | None = _DEFAULT_SANDBOX
+    compression: Compression | None = None
+    needs_tree: bool = False
+    recall: Recall | None = None
+    started: float = field(default_factory=time.monotonic)
 
 
-def _transform_replica(task: _Task, replica: str) -> TransformSummary:
-    opened = time.monotonic()
-    with closing(open_source(replica, task.policy, task.limits)) as source:
-        question_key = task.recall.ask(task.plan, source, replica) if task.recall is not None else None
-        earlier = task.recall.find(question_key) if task.recall is not None and question_key else None
+def _transform_replicas(replicas: Replicas, work: _Work) -> TransformSummary:
+    if work.plan.script is not None and work.entries != EntryRange():
+        message = "a python query reads files whole: the number of events cannot be limited"
+        raise InvalidRequest(message)
+    while True:
+        source = replicas.open()
+        try:
+            summary = _answer(replicas, source, work)
+        except FAULTS as fault:
+            replicas.give_up(fault)
+            continue
+        except BaseException:
+            replicas.finish()
+            raise
+        replicas.finish()
+        seconds = time.monotonic() - work.started
+        return replace(summary, location=replicas.location, seconds=seconds, replicas=replicas.attempts)
+
+
+def _answer(replicas: Replicas, source: ByteSource, work: _Work) -> TransformSummary:
+    recall = work.recall
+    with closing(source):
+        question_key = recall.ask(work.plan, source, replicas.given_location) if recall is not None else None
+        earlier = recall.find(question_key) if recall is not None and question_key else None
         if earlier is not None:
-            summary = _recalled(task, replica, source, earlier)
-        elif task.plan.script is not None:
-            summary = _run_script(task, task.plan.script, replica, source, opened)
+            summary = _recalled(source, work, earlier)
+        elif work.plan.script is not None:
+            summary = _run_script(work.plan.script, replicas.given_location, source, work)
         else:
-            summary = _run_plan(task, replica, source)
-    return replace(summary, question_key=question_key, seconds=time.monotonic() - task.started)
+            summary = _transform_source(_reading_ahead(source, replicas.limits), work)
+    if isinstance(source, ReplicaSource) and source.is_mixed:
+        question_key = None  # it names the content of the replica that was opened
+    return replace(summary, question_key=question_key)
 
 
-def _recalled(task: _Task, replica: str, source: ByteSource, earlier: Note) -> TransformSummary:
+def _recalled(source: ByteSource, work: _Work, earlier: Note) -> TransformSummary:
     return TransformSummary(
-        path=task.output,
-        location=show_location(replica),
+        path=work.output,
+        location=source.location,
         n_events_in=earlier.n_events_in,
         n_events_out=earlier.n_events_out,
         bytes_read=source.bytes_read,
@@ -243,110 +249,79 @@ def _recalled(task: _Task, replica: str, source: ByteSource, earlier: Note) -> T
     )
 
 
-def _run_script(
-    task: _Task, script: ScriptQuery, replica: str, source: ByteSource, opened: float
-) -> TransformSummary:
+def _run_script(script: ScriptQuery, location: str, source: ByteSource, work: _Work) -> TransformSummary:
     counts = transform_script(
         script,
-        replica,
         source,
-        result_format=task.result_format,
-        output=task.output,
-        sandbox=task.sandbox,
-        compression=task.compression,
-        provenance=_provenance(task.plan),
-        started=task.started,
-        opened=opened,
+        location,
+        result_format=work.result_format,
+        output=work.output,
+        sandbox=work.sandbox,
+        compression=work.compression,
+        provenance=_provenance(work.plan),
+        started=work.started,
     )
     return TransformSummary(
-        path=task.output,
-        location=show_location(replica),
+        path=work.output,
+        location=source.location,
         # Nobody but the code knows how many entries it looked at.
         n_events_in=counts.n_rows,
         n_events_out=counts.n_rows,
         bytes_read=counts.bytes_read,
-        size_bytes=task.output.stat().st_size,
+        size_bytes=work.output.stat().st_size,
         seconds=0.0,
         tally=counts.tally,
     )
 
 
-def _run_plan(task: _Task, replica: str, source: ByteSource) -> TransformSummary:
-    clocked = timed(source)
-    with RootFile(clocked) as file:
-        counts, missing_trees = _transform(
-            file,
-            task.plan,
-            result_format=task.result_format,
-            path=task.output,
-            entries=task.entries,
-            chunk_bytes=task.chunk_bytes,
-            n_threads=task.n_threads,
-            compression=task.compression,
-            needs_tree=task.needs_tree,
-        )
-        tally = tally_of(
-            counts,
-            bytes_decompressed=file.bytes_decompressed,
-            seconds_waiting=clocked.seconds_waiting,
-        )
+def _reading_ahead(source: ByteSource, limits: SourceLimits) -> ByteSource:
+    """The source as it is, if it is a local one, whose bytes are at hand."""
+    return AheadSource(source, limits.ahead_bytes) if isinstance(source, ReplicaSource) else source
+
+
+def _transform_source(opened: ByteSource, work: _Work) -> TransformSummary:
+    source = timed(opened)
+    with RootFile(source) as file:
+        counts, missing_trees = _write_result(file, work)
         return TransformSummary(
-            path=task.output,
-            location=show_location(replica),
+            path=work.output,
+            location=source.location,
             # Several tables may be made of one tree, whose entries count once.
             n_events_in=sum({table.tree: part.n_in for table, part in counts}.values()),
             n_events_out=sum(part.n_out for _, part in counts),
-            bytes_read=clocked.bytes_read,
-            size_bytes=task.output.stat().st_size,
+            bytes_read=source.bytes_read,
+            size_bytes=work.output.stat().st_size,
             seconds=0.0,
-            tally=tally,
+            tally=tally_of(
+                counts, bytes_decompressed=file.bytes_decompressed, seconds_waiting=source.seconds_waiting
+            ),
             missing_trees=missing_trees,
         )
 
 
-def _worst_of(faults: Sequence[ServicexError]) -> ServicexError:
-    """One error for all replicas: the kind that lets the file be tried again, if one may help."""
-    if not faults:
-        message = "the file has no location"
-        return SourceUnavailable(message)
-    if len(faults) == 1:
-        return faults[0]
-    may_come = [fault for fault in faults if to_failure(fault).reason.is_transient]
-    kind = type((may_come or faults)[0])
-    message = "no replica can be read: " + "; ".join(fault.message for fault in faults)
-    return kind(message)
-
-
-def _transform(
-    file: RootFile,
-    plan: Plan,
-    *,
-    result_format: ResultFormat,
-    path: Path,
-    entries: EntryRange,
-    chunk_bytes: int,
-    n_threads: int,
-    compression: Compression | None,
-    needs_tree: bool,
+def _write_result(
+    file: RootFile, work: _Work
 ) -> tuple[list[tuple[BoundOutput, TableCounts]], tuple[str, ...]]:
     """Writes the result; what happened to each of its tables, and the trees that are missing."""
-    bound = bind_to_file(plan, file)
-    if needs_tree:
+    bound = bind_to_file(work.plan, file)
+    if work.needs_tree:
         require_some_tree(bound, file)
-    check_format(bound, result_format)
+    check_format(bound, work.result_format)
     counts: list[tuple[BoundOutput, TableCounts]] = []
     with new_result(
-        path, result_format, compression, provenance=_provenance(plan), n_threads=n_threads
+        work.output,
+        work.result_format,
+        work.compression,
+        provenance=_provenance(work.plan),
+        n_threads=work.n_threads,
     ) as writer:
         for output in bound.outputs:
             tree = file.tree(output.tree)
-            span = entries.within(tree.n_entries)
-            counts.append(
-                (
-                    output,
-                    write_table(writer, output, tree, span, chunk_bytes=chunk_bytes, n_threads=n_threads),
-                )
+            span = work.entries.within(tree.n_entries)
+            part = write_table(
+                writer, output, tree, span, chunk_bytes=work.chunk_bytes, n_threads=work.n_threads
             )
+            counts.append((output, part))
         writer.copy(file.directory, bound.copied_objects)
     return counts, bound.missing_trees
 
@@ -363,31 +338,27 @@ def transform_unit(
     store: Store,
     policy: SourcePolicy,
     *,
-    limits: SourceLimits | None = None,
+    reading: Reading | None = None,
     n_threads: int = 1,
     sandbox: SandboxLimits | None = _DEFAULT_SANDBOX,
 ) -> FileDone | FileFailed:
     """Transforms a file and puts the result into the store; a failure is an outcome, not an exception."""
     started = time.monotonic()
     recall = Recall(store, unit) if unit.uses_cache else None
+    replicas = Replicas(unit.paths, policy, reading, adler32=unit.adler32)
     path = store.scratch_folder() / f"{uuid.uuid4().hex}{unit.result_format.extension}"
     try:
-        summary = transform_file(
-            unit.paths,
-            codegen=unit.codegen,
-            selection=unit.selection,
+        work = _Work(
+            plan=load_plan(unit.codegen, unit.selection, unit.tree_name),
             result_format=unit.result_format,
             output=path,
-            policy=policy,
-            tree_name=unit.tree_name,
-            entry_start=unit.entry_start,
-            entry_stop=unit.entry_stop,
-            limits=limits,
+            entries=EntryRange(unit.entry_start, unit.entry_stop),
             n_threads=n_threads,
             sandbox=sandbox,
             compression=unit.compression,
             recall=recall,
         )
+        summary = _transform_replicas(replicas, work)
         store_key, size_bytes = _store(store, unit, recall, summary)
     except Exception as error:  # whatever happens, the request must hear of it
         failure = to_failure(error)
@@ -396,11 +367,12 @@ def transform_unit(
         return FileFailed(
             request_id=unit.request_id,
             file_id=unit.file_id,
-            path=show_location(unit.paths[0]) if unit.paths else "",
+            path=replicas.location,
             failure=failure,
             seconds=time.monotonic() - started,
             attempt=unit.attempt,
             entry_start=unit.entry_start,
+            replicas=replicas.attempts,
         )
     finally:
         path.unlink(missing_ok=True)
@@ -418,6 +390,7 @@ def transform_unit(
         entry_start=unit.entry_start,
         tally=summary.tally,
         is_cached=summary.earlier is not None,
+        replicas=summary.replicas,
     )
 
 

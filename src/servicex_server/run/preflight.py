@@ -9,7 +9,6 @@ from servicex_server.errors import (
     FormatError,
     InvalidRequest,
     QueryError,
-    SourceRefused,
     TransformError,
     UnknownTree,
 )
@@ -23,9 +22,9 @@ from servicex_server.run.read.root import RootFile
 from servicex_server.run.table import evaluate_empty
 from servicex_server.run.write.canonical import schema_of
 from servicex_server.run.write.fit import check_columns, check_format
-from servicex_server.source.open import open_source
 from servicex_server.source.policy import SourcePolicy
-from servicex_server.source.protocol import SourceLimits
+from servicex_server.source.reading import Reading
+from servicex_server.source.replica import FAULTS, Replicas
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ _PREFLIGHT_FILES = 3
 
 
 def preflight_unit(
-    unit: PreflightUnit, policy: SourcePolicy, limits: SourceLimits | None = None
+    unit: PreflightUnit, policy: SourcePolicy, reading: Reading | None = None
 ) -> PreflightDone:
     """Binds the query to a few files.
 
@@ -46,7 +45,7 @@ def preflight_unit(
         if plan.script is not None:
             # What it needs shows only when it runs.
             return PreflightDone(unit.request_id)
-        rejection = _reject(plan, unit.files[:_PREFLIGHT_FILES], unit.result_format, policy, limits)
+        rejection = _reject(plan, unit.files[:_PREFLIGHT_FILES], unit.result_format, policy, reading)
     except InvalidRequest as error:
         rejection = error.message
     except Exception:
@@ -60,13 +59,13 @@ def _reject(
     files: Sequence[Sequence[str]],
     result_format: ResultFormat,
     policy: SourcePolicy,
-    limits: SourceLimits | None,
+    reading: Reading | None,
 ) -> str | None:
     """Why the query fits none of the files that can be read; None if it fits one, or none can be read."""
     faults: list[InvalidRequest] = []
     for replicas in files:
         try:
-            if _fits(plan, replicas, result_format, policy, limits):
+            if _fits(plan, replicas, result_format, policy, reading):
                 return None
         except (QueryError, FormatError) as fault:
             faults.append(fault)
@@ -77,26 +76,31 @@ def _reject(
 
 def _fits(
     plan: Plan,
-    replicas: Sequence[str],
+    locations: Sequence[str],
     result_format: ResultFormat,
     policy: SourcePolicy,
-    limits: SourceLimits | None,
+    reading: Reading | None,
 ) -> bool:
     """Whether a replica can be read.
 
     Raises:
         QueryError, FormatError: it can, and the query does not fit it.
     """
-    for replica in replicas:
+    replicas = Replicas(locations, policy, reading)
+    while True:
         try:
-            with RootFile(open_source(replica, policy, limits)) as file:
+            with RootFile(replicas.open()) as file:
                 bound = bind_to_file(plan, file)
                 require_some_tree(bound, file)
                 check_bound(bound, file, result_format)
                 return True
-        except (TransformError, SourceRefused) as error:
-            log.info("preflight cannot read a replica: %s", error.message)
-    return False
+        except FAULTS as fault:
+            log.info("preflight cannot read a replica: %s", fault.message)
+            if not replicas.give_up(fault):
+                return False
+        except TransformError as error:
+            log.info("preflight cannot read a file: %s", error.message)
+            return False
 
 
 def check_bound(bound: BoundPlan, file: RootFile, result_format: ResultFormat) -> None:

@@ -56,8 +56,8 @@ class ScriptCounts:
 
 def transform_script(
     script: ScriptQuery,
-    location: str,
     source: ByteSource,
+    location: str,
     *,
     result_format: ResultFormat,
     output: Path,
@@ -65,32 +65,35 @@ def transform_script(
     compression: Compression | None,
     provenance: Mapping[str, str],
     started: float,
-    opened: float,
 ) -> ScriptCounts:
-    """Runs the code over one replica and writes what it returns to `output`.
+    """Runs the code over one replica, which is closed then, and writes what it returns to `output`.
 
     Args:
-        location, source: the replica, which is open.
+        source: the replica.
+        location: of it; the code is told the file's name.
         sandbox: what the code may use; None where python queries are switched off.
         compression: of the result; None for its format's default.
         provenance: what the result says of its origin.
         started: when the work at this file began, with other replicas maybe, on the monotonic clock.
-        opened: when this replica was opened, on the same clock.
 
     Raises:
         QueryError: the code failed; says in which of its lines.
         FormatError: what it returned does not fit the format.
         TransformError: the replica cannot be read, or the sandbox does not start.
     """
-    if sandbox is None:
-        message = "the code generator 'python' is switched off here"
-        raise UnknownCodegen(message)
-    with _input(source, location, output.parent, sandbox, started) as input_file:
-        fetched = time.monotonic()
-        left_s = max(_LEAST_TIME_S, started + sandbox.file_time_s - fetched)
-        limits = replace(sandbox, time_s=min(sandbox.time_s, round(left_s, 1)))
-        arrays = run_script(script.source, input_file, limits, output.parent)
-        ended = time.monotonic()
+    opened = time.monotonic()
+    try:
+        if sandbox is None:
+            message = "the code generator 'python' is switched off here"
+            raise UnknownCodegen(message)
+        with _input(source, location, output.parent, sandbox, started) as input_file:
+            fetched = time.monotonic()
+            left_s = max(_LEAST_TIME_S, started + sandbox.file_time_s - fetched)
+            limits = replace(sandbox, time_s=min(sandbox.time_s, round(left_s, 1)))
+            arrays = run_script(script.source, input_file, limits, output.parent)
+            ended = time.monotonic()
+    finally:
+        source.close()
     outputs = [_to_output(each) for each in arrays]
     if result_format is ResultFormat.PARQUET and len(outputs) > 1:
         outputs = _stack(outputs)

@@ -25,7 +25,7 @@ from servicex_server.plan.show import show
 from servicex_server.plan.types import Bool, List, Number, String, Type
 from servicex_server.plan.weight import weight_columns
 from servicex_server.run.filter import empty_rows, evaluate, evaluate_lazily
-from servicex_server.run.filter.evaluate import Kept
+from servicex_server.run.filter.evaluate import Kept, columns_of_all_rows
 from servicex_server.run.filter.flat import to_flat
 from servicex_server.run.read.chunk import entry_ranges
 from servicex_server.run.read.root import Columns
@@ -36,6 +36,9 @@ from servicex_server.run.write.protocol import Encoded, Writer
 Span = tuple[int, int]
 _LEAST_SHARE_BYTES = 8 * 1024 * 1024
 """Of a chunk, uncompressed: for less it does not pay to wake a thread."""
+
+_CHUNKS_AHEAD = 3
+"""On their way, besides those at work."""
 
 T = TypeVar("T")
 
@@ -82,7 +85,13 @@ def write_table(
     spans = list(_chunks(output, tree, span, chunk_bytes, n_threads))
     total = TableCounts()
     weights = _find_weights(output, tree)
-    chunks = _in_order(lambda part: _encode(writer, output, tree, part, weights), spans, n_threads)
+    fetch_ahead = _fetcher(output, tree, spans, n_threads)
+
+    def work(part: Span) -> tuple[Encoded, TableCounts]:
+        fetch_ahead(part)
+        return _encode(writer, output, tree, part, weights)
+
+    chunks = _in_order(work, spans, n_threads)
     # Closed before an error leaves: no chunk may be at work on a writer that is abandoned.
     with contextlib.closing(chunks):
         for encoded, counts in chunks:
@@ -90,6 +99,25 @@ def write_table(
             with _Clock(total.seconds, "write"):
                 writer.write(encoded)
     return total
+
+
+def _fetcher(
+    output: BoundOutput, tree: Columns, spans: Sequence[Span], n_threads: int
+) -> Callable[[Span], None]:
+    """What to call with each chunk before work on it begins: the next ones then come meanwhile, from afar."""
+    if not tree.reads_ahead:
+        return lambda _part: None
+    columns = columns_of_all_rows(output)
+    ahead = n_threads - 1 + _CHUNKS_AHEAD
+    following = {part: spans[place + ahead : place + ahead + 1] for place, part in enumerate(spans)}
+    if spans:
+        following[spans[0]] = spans[n_threads : ahead + 1]
+
+    def fetch(part: Span) -> None:
+        for each in following[part]:
+            tree.fetch_ahead(columns, *each)
+
+    return fetch
 
 
 def evaluate_empty(output: BoundOutput, tree: Columns) -> ak.Array:
@@ -160,8 +188,15 @@ def _chunks(
         boundaries=tree.boundaries(output.columns),
         bytes_per_entry=total_bytes / max(1, tree.n_entries),
         chunk_bytes=chunk_bytes,
-        share_bytes=None if n_threads == 1 else max(_LEAST_SHARE_BYTES, total_bytes / (2 * n_threads)),
+        share_bytes=_share_bytes(tree, total_bytes, n_threads),
     )
+
+
+def _share_bytes(tree: Columns, total_bytes: int, n_threads: int) -> float | None:
+    """Of columns from afar some are decoded while others are on their way, also by one thread."""
+    if tree.reads_ahead:
+        return max(_LEAST_SHARE_BYTES, total_bytes / (8 * n_threads))
+    return None if n_threads == 1 else max(_LEAST_SHARE_BYTES, total_bytes / (2 * n_threads))
 
 
 def _in_order(work: Callable[[Span], T], spans: Sequence[Span], n_threads: int) -> Generator[T]:

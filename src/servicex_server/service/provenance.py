@@ -26,10 +26,12 @@ from servicex_server.model.provenance import (
     HeadRecord,
     ObjectRecord,
     QueryRecord,
+    ReplicaRecord,
     RequestRecord,
     TotalsRecord,
     WeightRecord,
 )
+from servicex_server.model.replica import ReplicaAttempt
 from servicex_server.model.request import TransformRequest
 from servicex_server.model.tally import NO_TALLY, Tally, add_up, to_document
 from servicex_server.plan.parse import parse
@@ -184,6 +186,7 @@ def _to_file(file: TracedFile, result: TracedResult | None, transform: Transform
         bytes_read=result.bytes_read if result and is_good else None,
         seconds=None if result is None else result.seconds,
         attempts=len(failed) if result is None else result.attempts,
+        replicas_tried=_to_replicas(result.replicas) if result is not None else [],
         failed_attempts=failed,
         cut_flow=[] if tally is None else [CutRecord(**step) for step in tally["cut_flow"]],
         sums_of_weights=[] if tally is None else [WeightRecord(**sums) for sums in tally["sums_of_weights"]],
@@ -201,8 +204,17 @@ def _to_object(result: TracedResult) -> ObjectRecord | None:
 
 def _to_attempt(attempt: TracedAttempt) -> AttemptRecord:
     return AttemptRecord(
-        attempt.attempt, attempt.reason, attempt.message, attempt.seconds, _time(attempt.created)
+        attempt.attempt,
+        attempt.reason,
+        attempt.message,
+        attempt.seconds,
+        _time(attempt.created),
+        _to_replicas(attempt.replicas),
     )
+
+
+def _to_replicas(attempts: Sequence[ReplicaAttempt]) -> list[ReplicaRecord]:
+    return [ReplicaRecord(show_location(each.location), each.outcome, each.seconds) for each in attempts]
 
 
 def _time(moment: datetime) -> str:

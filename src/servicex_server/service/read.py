@@ -120,7 +120,7 @@ async def wait_for(
     predicate: Callable[[TransformRequest], bool],
     timeout_s: float,
 ) -> TransformRequest:
-    """The request as soon as the predicate holds, or as it is after `timeout_s`.
+    """The request as soon as the predicate holds, or as it is after `timeout_s` or when the process stops.
 
     Asks the database upon changes, and where they happen on other servers now and then besides. An outage of
     the database that begins and ends meanwhile goes unnoticed.
@@ -130,7 +130,7 @@ async def wait_for(
         looks = services.hints is not None
         try:
             async with asyncio.timeout(timeout_s):
-                while not predicate(request):
+                while not (predicate(request) or services.notifier.is_dismissing):
                     await _hear(bell, services.limits.waiter_poll_s if looks else None)
                     bell.clear()
                     try:

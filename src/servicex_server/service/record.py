@@ -14,6 +14,7 @@ from servicex_server.db import unit as units
 from servicex_server.db.result import NewAttempt, NewResult, Work
 from servicex_server.db.session import Transaction
 from servicex_server.db.transition import LockedRequest, advance, lock_request
+from servicex_server.model import replica
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import FileStatus
 from servicex_server.model.lifecycle import (
@@ -290,6 +291,7 @@ class _Ledger:
                 created_at=self._next_time(),
                 tally=to_document(report.tally),
                 is_cached=report.is_cached,
+                replicas=replica.to_document(report.replicas),
             )
         )
 
@@ -325,6 +327,7 @@ class _Ledger:
                 message=message,
                 seconds=_finite(report.seconds),
                 created=self._now,
+                replicas=replica.to_document(report.replicas),
             )
         )
         if is_worth_another or (failure.reason.is_transient and report.attempt < self._max_attempts):
@@ -350,6 +353,7 @@ class _Ledger:
                 attempts=report.attempt,
                 reason=_say_why(message, report.attempt),
                 created_at=self._next_time(),
+                replicas=replica.to_document(report.replicas),
             )
         )
 
@@ -386,6 +390,7 @@ def _to_failure(report: FileDone, why: str) -> FileFailed:
         seconds=report.seconds,
         attempt=report.attempt,
         entry_start=report.entry_start,
+        replicas=report.replicas,
     )
 
 

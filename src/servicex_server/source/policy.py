@@ -17,8 +17,10 @@ from servicex_server.source.url import split_url
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
-REMOTE_SCHEMES = ("http", "https", "root")
-ALLOWED = "a path below the configured local roots, or a file://, http://, https:// or root:// URL"
+ROOT_SCHEMES = ("root", "roots")
+HTTP_SCHEMES = ("http", "https", "davs")
+REMOTE_SCHEMES = HTTP_SCHEMES + ROOT_SCHEMES
+ALLOWED = "a path below the configured local roots, or a file://, http[s]://, davs:// or root[s]:// URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def check(policy: SourcePolicy, url_or_path: str) -> str:
         raise SourceRefused(message)
     check_host(policy, url_or_path)
     # The XRootD client has its own idea of a URL: it gets one put together from the parts that were checked.
-    return str(split_url(url_or_path)) if scheme == "root" else url_or_path
+    return str(split_url(url_or_path)) if scheme in ROOT_SCHEMES else url_or_path
 
 
 def scheme_of(location: str) -> str | None:

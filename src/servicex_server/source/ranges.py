@@ -36,6 +36,38 @@ def coalesce(wanted: Sequence[tuple[int, int]], *, gap_bytes: int, most_bytes: i
     ]
 
 
+def share(
+    blocks: Sequence[tuple[int, int]], *, most_ranges: int, most_bytes: int, least_bytes: int, n_shares: int
+) -> list[list[tuple[int, int]]]:
+    """The blocks in order, in as few batches as the bounds allow, and as give each of `n_shares` its part.
+
+    Args:
+        most_ranges, most_bytes: in one batch, unless one block has more.
+        least_bytes: for less no further batch is begun for the sake of sharing.
+
+    >>> share([(0, 4), (6, 10), (20, 30)], most_ranges=2, most_bytes=100, least_bytes=50, n_shares=4)
+    [[(0, 4), (6, 10)], [(20, 30)]]
+    >>> share([(0, 4), (6, 10), (20, 30)], most_ranges=9, most_bytes=100, least_bytes=8, n_shares=2)
+    [[(0, 4), (6, 10)], [(20, 30)]]
+    """
+    total = sum(stop - start for start, stop in blocks)
+    enough = min(most_bytes, max(least_bytes, -(-total // n_shares)))
+    batches: list[list[tuple[int, int]]] = []
+    size_bytes = 0
+    for start, stop in blocks:
+        if not batches or len(batches[-1]) == most_ranges or size_bytes + stop - start > enough:
+            batches.append([])
+            size_bytes = 0
+        batches[-1].append((start, stop))
+        size_bytes += stop - start
+    return batches
+
+
+def holds(blocks: Mapping[tuple[int, int], bytes], start: int, stop: int) -> bool:
+    """Whether one of the blocks has all bytes `[start, stop)`."""
+    return any(first <= start and stop <= last for first, last in blocks)
+
+
 def cut(blocks: Mapping[tuple[int, int], bytes], start: int, stop: int) -> bytes:
     """The bytes `[start, stop)` out of blocks that cover them.
 
@@ -48,6 +80,8 @@ def cut(blocks: Mapping[tuple[int, int], bytes], start: int, stop: int) -> bytes
     pieces: list[bytes] = []
     position = start
     for (first, last), data in sorted(blocks.items(), key=_by_range):
+        if first <= start and stop <= last:
+            return data[start - first : stop - first]
         if first <= position < min(last, stop):
             pieces.append(data[position - first : stop - first])
             position = min(last, stop)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from servicex_server.source.protocol import BufferSource, ByteSource
+from servicex_server.source.protocol import AheadReader, BufferSource, ByteSource
 
 
 class TimedSource:
@@ -16,12 +16,15 @@ class TimedSource:
     def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._lock = threading.Lock()
-        self.location = source.location
         self.identity = source.identity
         self.fingerprint = source.fingerprint
         self.size_bytes = source.size_bytes
         self.seconds_waiting = 0.0
         """Wall time of all reads, added up over threads."""
+
+    @property
+    def location(self) -> str:
+        return self._source.location
 
     @property
     def bytes_read(self) -> int:
@@ -56,6 +59,19 @@ class _TimedBufferSource(TimedSource):
             self._buffers.read_into(wanted, buffer)
 
 
+class _TimedAheadReader(TimedSource):
+    """Also fetches ranges before they are asked for, as the source behind it can."""
+
+    def __init__(self, source: ByteSource, ahead: AheadReader) -> None:
+        super().__init__(source)
+        self._ahead = ahead
+
+    def fetch_ahead(self, wanted: Sequence[tuple[int, int]]) -> None:
+        self._ahead.fetch_ahead(wanted)
+
+
 def timed(source: ByteSource) -> TimedSource:
-    """The source with a clock: a `BufferSource` if the source is one."""
+    """The source with a clock: a `BufferSource` or `AheadReader` if the source is one."""
+    if isinstance(source, AheadReader):
+        return _TimedAheadReader(source, source)
     return _TimedBufferSource(source, source) if isinstance(source, BufferSource) else TimedSource(source)

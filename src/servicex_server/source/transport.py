@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 import threading
 import time
@@ -51,6 +52,12 @@ class CheckedBackend(httpcore.SyncBackend):
         raise last
 
 
+@functools.cache
+def _ssl_context() -> ssl.SSLContext:
+    # Made once: to read the authorities' certificates takes as long as a round trip.
+    return httpx.create_ssl_context()
+
+
 class CheckedTransport(httpx.BaseTransport):
     """httpx on top of a connection pool whose connections are checked."""
 
@@ -72,7 +79,7 @@ class CheckedTransport(httpx.BaseTransport):
                     self._trusted = self._open_pool(trusted_context(self._grid))
                 return self._trusted
             if self._plain is None:
-                self._plain = self._open_pool(httpx.create_ssl_context())
+                self._plain = self._open_pool(_ssl_context())
             return self._plain
 
     def _open_pool(self, context: ssl.SSLContext) -> httpcore.ConnectionPool:

@@ -14,12 +14,12 @@ from servicex_server.errors import SourceRefused
 from servicex_server.model.naming import show_location
 
 _HTTP = re.compile(
-    r"(?P<scheme>https?)://((?P<user>[^/?#@\\\[\]]*)@)?"
+    r"(?P<scheme>https?|davs)://((?P<user>[^/?#@\\\[\]]*)@)?"
     r"(?P<host>\[[0-9a-f:.]+\]|[^/?#@\\\[\]:,%\s]+)(:(?P<port>[0-9]{0,5}))?(?P<rest>([/?#].*)?)",
     re.IGNORECASE | re.DOTALL,
 )
 _ROOT = re.compile(
-    r"(?P<scheme>root)://((?P<user>[a-z0-9._~+-]+)@)?"
+    r"(?P<scheme>roots?)://((?P<user>[a-z0-9._~+-]+)@)?"
     r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>[0-9]{0,5}))?(?P<rest>/.*)",
     re.IGNORECASE | re.DOTALL | re.ASCII,
 )
@@ -51,12 +51,12 @@ class Url:
 
 
 def split_url(url: str) -> Url:
-    """The parts of an http, https or root URL.
+    """The parts of an http, https, davs, root or roots URL.
 
     Raises:
         SourceRefused: it has no host, or its authority can be read in more than one way.
     """
-    is_root = url[:5].lower() == "root:"
+    is_root = url[:4].lower() == "root"
     match = (_ROOT if is_root else _HTTP).fullmatch(url)
     port = int(match["port"]) if match is not None and match["port"] else None
     if match is None or (port is not None and port > 65535):

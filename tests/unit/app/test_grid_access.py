@@ -19,6 +19,7 @@ from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.unit import PreflightDone, PreflightUnit
 from servicex_server.source.policy import SourcePolicy
+from servicex_server.source.reading import Reading
 
 VARIABLES = ("X509_USER_PROXY", "X509_CERT_DIR", "BEARER_TOKEN_FILE", "BEARER_TOKEN", "XrdSecGSICREATEPROXY")
 
@@ -67,7 +68,7 @@ def test_the_identity_reaches_a_workers_child(tmp_path: Path, monkeypatch: pytes
     data = DataDir(tmp_path)
     seen: list[SourcePolicy] = []
 
-    def looked(unit: PreflightUnit, policy: SourcePolicy) -> PreflightDone:
+    def looked(unit: PreflightUnit, policy: SourcePolicy, _reading: Reading) -> PreflightDone:
         seen.append(policy)
         return PreflightDone(unit.request_id)
 

@@ -109,3 +109,19 @@ def test_the_table_and_the_schema_name_every_setting() -> None:
         assert f"| `{name}` | `SERVICEX_{name.upper()}` |" in table
         assert str(field.description) in table
         assert f'"{name}": {{' in schema
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"rucio_host": "rucio.example"}, "must start with http"),
+        ({"rucio_host": "https://jane:hunter2@rucio.example"}, "must hold no password"),
+        ({"rucio_host": "https://rucio.example", "rucio_auth_type": "userpass"}, "needs rucio_username"),
+        ({"rucio_schemes": "root,gsiftp"}, "nothing else can be read"),
+        ({"rucio_latitude": 46.2}, "go together"),
+    ],
+)
+def test_wrong_settings_of_rucio_are_told(flags: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        load(None, **flags)
+    assert "hunter2" not in str(caught.value)

@@ -20,7 +20,7 @@ from sqlalchemy import JSON, Column, Connection, Engine, FromClause, MetaData, f
 
 from servicex_server.db import request as requests
 from servicex_server.db import result as results
-from servicex_server.db import schema
+from servicex_server.db import schema, shared
 from servicex_server.db.engine import build_engine
 from servicex_server.db.orm import Base
 from servicex_server.errors import ConfigurationError
@@ -61,6 +61,8 @@ def test_rows_of_every_release_survive(url: str, head: str) -> None:
     with opened(url) as engine:
         with engine.begin() as connection:
             before = fill(connection)
+            named = "UPDATE file_result SET object_name = 'x', store_key = 'request/1-0-1'"
+            connection.execute(text(named))
         assert schema.upgrade(url) == schema.HEAD
         with engine.connect() as connection:
             assert differences(connection) == []
@@ -74,6 +76,15 @@ def test_rows_of_every_release_survive(url: str, head: str) -> None:
                 connection, request.id, 1, since=None, status=None, offset=0, limit=None, with_tally=True
             )
             assert (result.created_at, result.tally) == (NOON, None)
+            assert result.store_key == "request/1-0-1"
+            if head < "0005":  # later ones know of shared results themselves
+                assert (result.is_cached, request.cached) == (False, 0)
+            (found,) = results.list_objects(connection, request.id, prefix="", after=None, limit=9)
+            assert found.store_key == "request/1-0-1"
+        with engine.begin() as connection:
+            assert results.delete_some(connection, 1, 9, NOON) > 0
+            requests.delete_request(connection, 1)
+            assert shared.list_doomed(connection, 9) == [], "its objects are its own"
     migrate(url, head, down=True)
     assert schema.read_version(url) == head
 

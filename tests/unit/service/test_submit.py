@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from service_bench import (
     OTHER,
@@ -16,14 +17,17 @@ from service_bench import (
     SELECTION,
     USER,
     Bench,
+    eventually,
     is_running,
     new_bench,
     open_bench,
     prepare,
     succeed,
 )
+from servicex_server.db.session import Transaction
 from servicex_server.errors import (
     InvalidRequest,
+    LimitReached,
     QueryError,
     SourceRefused,
     UnknownCodegen,
@@ -290,3 +294,96 @@ async def test_large_requests_and_small_ones_take_turns(tmp_path: Path) -> None:
         assert is_running(await bench.get(large))
         await bench.until_ended(large)
         assert (await bench.get(large)).counts.completed == 40
+
+
+async def test_one_user_may_have_so_much_under_way(tmp_path: Path) -> None:
+    limits = replace(QUICK, preflight_files=0, user_requests=2, user_files=6)
+    async with new_bench(tmp_path, limits) as bench:
+        first = await submit(bench.services, USER, bench.submission(4))
+        with pytest.raises(LimitReached, match="3 files beside the 4 that your unfinished requests wait for"):
+            await submit(bench.services, USER, bench.submission(3))
+        second = await submit(bench.services, USER, bench.submission(2))
+        with pytest.raises(LimitReached, match="2 unfinished requests, and this server takes at most 2"):
+            await submit(bench.services, USER, bench.submission(1))
+        await submit(bench.services, OTHER, bench.submission(6))
+        async with bench.working():
+            for request_id in (first, second):
+                await bench.until_ended(request_id)
+        await submit(bench.services, USER, bench.submission(6))
+
+
+async def test_more_than_a_user_may_ever_have_is_refused(tmp_path: Path) -> None:
+    async with new_bench(tmp_path, replace(QUICK, user_files=3)) as bench:
+        with pytest.raises(LimitReached, match=r"4 files beside the 0 .* submit fewer"):
+            await submit(bench.services, USER, bench.submission(4))
+        assert await list_requests(bench.services, ANYONE) == []
+
+
+async def test_what_fitted_the_files_is_not_tried_again(bench: Bench) -> None:
+    async with bench.working():
+        await bench.until_ended(await submit(bench.services, USER, bench.submission(2)))
+        for changes, is_tried in (
+            ({}, False),
+            ({"title": "another"}, False),
+            ({"selection": SELECTION + " "}, True),
+            ({"result_format": ResultFormat.ROOT_FILE}, True),
+            ({"n_files": 3}, True),
+        ):
+            bench.seen.clear()
+            submission = bench.submission(**{"n_files": 2} | changes)
+            await bench.until_ended(await submit(bench.services, OTHER, submission))
+            assert isinstance(bench.seen[0], PreflightUnit) == is_tried, changes
+
+
+async def test_a_submit_told_twice_goes_the_way_it_went_first(bench: Bench) -> None:
+    """The word of a commit may get lost, and meanwhile another request may show that the query fits."""
+    other = SELECTION + " "
+
+    class Twice:
+        """Runs changes as the database does when the connection breaks after the commit."""
+
+        async def write(self, change: Callable[..., object], *args: object, **named: object) -> object:
+            await bench.services.db.write(change, *args, **named)
+            await bench.services.db.write(_ask_as_well, other)
+            return await bench.services.db.write(change, *args, **named)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(bench.services.db, name)
+
+    twice = replace(bench.services, db=Twice())  # type: ignore[arg-type]  # all that a submit needs
+    async with bench.working():
+        await bench.until_ended(await submit(bench.services, USER, bench.submission()))
+        bench.seen.clear()
+        request_id = await submit(twice, USER, bench.submission(selection=other))
+        assert (await bench.until_ended(request_id)).state is RequestState.COMPLETE
+    assert isinstance(bench.seen[0], PreflightUnit)
+
+
+def _ask_as_well(transaction: Transaction, selection: str) -> None:
+    """Makes the first request one that was answered to this selection."""
+    transaction.execute(text("UPDATE request SET selection = :new WHERE number = 1"), {"new": selection})
+
+
+async def test_one_file_of_another_user_waits_for_no_more_than_one(tmp_path: Path) -> None:
+    has_begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def hold_first(services: Services, unit: Unit) -> Report:
+        has_begun.set()
+        await may_end.wait()
+        return await succeed(services, unit)
+
+    limits = replace(QUICK, preflight_files=0)
+    async with new_bench(tmp_path, limits) as bench, bench.working(hold_first, slots=1):
+        for _ in range(5):
+            await submit(bench.services, USER, bench.submission(200))
+        await has_begun.wait()
+        small = await submit(bench.services, OTHER, bench.submission(1))
+
+        async def is_published() -> bool:
+            await asyncio.sleep(0)
+            return bench.services.backlog.is_empty
+
+        await eventually(is_published)
+        may_end.set()
+        await bench.until_ended(small)
+    assert bench.seen[1].request_id == small

@@ -19,7 +19,9 @@ from servicex_server.source.protocol import SourceLimits
 
 DATA = bytes(number * 7 % 256 for number in range(200_000))
 POLICY = SourcePolicy(allowed_private_hosts=("localhost",))
-LIMITS = SourceLimits(backoff_s=0.0, idle_s=5.0, n_attempts=3, gap_bytes=1000, request_bytes=60_000)
+LIMITS = SourceLimits(
+    backoff_s=0.0, idle_s=5.0, n_attempts=3, gap_bytes=1000, request_bytes=60_000, tail_bytes=0, n_ranges=1
+)
 
 Answer = Callable[["Handler"], None]
 

@@ -123,6 +123,16 @@ async def test_events_read_are_told_where_somebody_counts_them(
     assert ("not known" in page) == ("not known" in files) == (not is_known)
 
 
+async def test_pages_tell_of_results_of_earlier_requests(edge: Edge) -> None:
+    request_id = await edge.submit("a.root", "earlier.root")
+    await edge.finish(request_id)
+    http = await signed_in(edge)
+    page = check_page(await http.get(f"/transformation-request/{request_id}"))
+    assert "2 known, 2 done (1 by results of earlier requests), 0 failed" in page
+    files = check_page(await http.get(f"/transformation-request/{request_id}/results"))
+    assert files.count("success (earlier result)") == 1
+
+
 async def test_log_link_as_the_client_rewrites_it_works(edge: Edge) -> None:
     request_id = await edge.submit("broken.root")
     status = await edge.finish(request_id)

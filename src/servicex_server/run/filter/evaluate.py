@@ -73,6 +73,11 @@ def evaluate_lazily(output: BoundOutput, load: Load, *, max_bytes: int = MAX_BYT
         return _Evaluator(output, load, max_bytes).run()
 
 
+def columns_of_all_rows(output: BoundOutput) -> list[str]:
+    """The columns that are loaded for all rows, so before anything is known of these."""
+    return [use.column for use in _schedule_of(output).groups.get((), ())]
+
+
 @dataclass(frozen=True, slots=True)
 class _Schedule:
     """What an output's evaluation does when.
@@ -107,6 +112,10 @@ def _plan_schedule(output: BoundOutput) -> _Schedule:
 _schedules: Remembered[BoundOutput, _Schedule] = Remembered(64)
 
 
+def _schedule_of(output: BoundOutput) -> _Schedule:
+    return _schedules.get(output) or _schedules.put(output, _plan_schedule(output))
+
+
 class _Evaluator:
     """One evaluation of one output."""
 
@@ -116,7 +125,7 @@ class _Evaluator:
         self._max_bytes = max_bytes
         self._kernels = FlatKernels()
         self._values: dict[Expr, Value] = {}
-        schedule = _schedules.get(output) or _schedules.put(output, _plan_schedule(output))
+        schedule = _schedule_of(output)
         self._leaves = schedule.leaves
         self._groups = schedule.groups
         self._order = schedule.order

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import uproot.source.chunk
@@ -13,7 +13,7 @@ import uproot.source.futures
 
 from servicex_server.errors import SourceCorrupt
 from servicex_server.run.read.buffer import KeptBuffer
-from servicex_server.source.protocol import BufferSource, ByteSource
+from servicex_server.source.protocol import AheadReader, BufferSource, ByteSource
 from servicex_server.source.ranges import check_within
 
 _PREFETCH_BYTES = 256 * 1024 * 1024
@@ -43,6 +43,21 @@ class RangeSource(uproot.source.chunk.Source):  # type: ignore[misc]  # uproot s
         self.lock = threading.RLock()
         self.bytes_decompressed = 0
         self._count_lock = threading.Lock()
+
+    @property
+    def location(self) -> str:
+        """Where the bytes come from now, safe to show."""
+        return self._bytes.location
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether bytes come from afar, and may be fetched while other work is done."""
+        return isinstance(self._bytes, AheadReader)
+
+    def begin(self, find: Callable[[], Sequence[ByteRange]]) -> None:
+        """Begins to fetch ranges for `read_ranges`, if the source can do that beside other work."""
+        if isinstance(self._bytes, AheadReader):
+            self._bytes.fetch_ahead(find())
 
     def count_decompressed(self, n_bytes: int) -> None:
         with self._count_lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -11,9 +12,9 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from servicex_server.errors import SourceCorrupt, UnknownName
+from servicex_server.errors import ServicexError, SourceCorrupt, UnknownName
 from servicex_server.plan import types
-from servicex_server.run.read.bytes import RangeSource
+from servicex_server.run.read.bytes import ByteRange, RangeSource
 from servicex_server.run.read.faults import reading
 from servicex_server.run.read.ntuple.assemble import Assembler
 from servicex_server.run.read.ntuple.columns import ColumnReader, PageSource
@@ -31,7 +32,6 @@ class RNTupleColumns:
         self,
         name: str,
         ntuple: Any,
-        location: str,
         *,
         checks_pages: bool = True,
     ) -> None:
@@ -40,22 +40,24 @@ class RNTupleColumns:
         Args:
             name: of the tree.
             ntuple: uproot's model of it.
-            location: of the file, for messages.
             checks_pages: whether the checksums of pages are compared.
 
         Raises:
             SourceCorrupt: the metadata are broken.
         """
         self.name = name
-        self._location = location
         source: RangeSource = ntuple.file.source
-        with reading(location, f"tree {name!r}"):
+        with reading(source.location, f"tree {name!r}"):
             self._metadata = load_metadata(source, ntuple)
         self.n_entries = self._metadata.n_entries
         self._shapes = Shapes(self._metadata)
         self._tables = PageTables(self._metadata)
         self._pages = PageSource(source, checks_pages)
         self._generic = GenericFields(ntuple, self._metadata, source)
+
+    @property
+    def _location(self) -> str:
+        return self._pages.file.location
 
     def names(self) -> Sequence[str]:
         return tuple(self._paths)
@@ -140,6 +142,23 @@ class RNTupleColumns:
             with self._reading(name):
                 found[name] = assembler.build(shape, n_rows)
         return found
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether `fetch_ahead` does anything."""
+        return self._pages.file.reads_ahead
+
+    def fetch_ahead(self, columns: Sequence[str], start: int, stop: int) -> None:
+        """Begins to fetch what `read` will ask for, where that is worth it; what is wrong shows there."""
+
+        def find() -> list[ByteRange]:
+            shapes = [self._find_shape(name) for name in columns]
+            known = [column for shape in shapes if shape is not None for column in columns_in(shape)]
+            reader = ColumnReader(self._tables, self._pages, lambda _column: contextlib.nullcontext())
+            return reader.places(known, one_span(start, stop))
+
+        with contextlib.suppress(ServicexError, ValueError):
+            self._pages.file.begin(find)
 
     def _read_generic(self, name: str, start: int, stop: int, keep: npt.NDArray[np.bool_] | None) -> ak.Array:
         number = self._number(name)

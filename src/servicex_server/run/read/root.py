@@ -112,9 +112,9 @@ class RootFile:
         with reading(self.location, f"tree {name!r}"):
             found: Columns
             if kind in _RNTUPLES:
-                found = RNTupleColumns(name, self.directory[name], self.location)
+                found = RNTupleColumns(name, self.directory[name])
             else:
-                found = TTreeColumns(name, TreeMetadata(self.directory, name), self.location)
+                found = TTreeColumns(name, TreeMetadata(self.directory, name))
             self._opened.trees[name] = found
             return found
 

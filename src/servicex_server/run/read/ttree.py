@@ -11,7 +11,13 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from servicex_server.errors import ResourceExhausted, SourceRefused, SourceUnavailable, UnknownName
+from servicex_server.errors import (
+    ResourceExhausted,
+    ServicexError,
+    SourceRefused,
+    SourceUnavailable,
+    UnknownName,
+)
 from servicex_server.plan import types
 from servicex_server.run.read.branch import FastBranch, fast_branch
 from servicex_server.run.read.bytes import ByteRange, RangeSource
@@ -32,9 +38,7 @@ class TTreeColumns:
     Columns of plain numbers are read here, all others by uproot. Any thread may read.
     """
 
-    def __init__(
-        self, name: str, metadata: TreeMetadata, location: str, *, skip_offsets: bool = True
-    ) -> None:
+    def __init__(self, name: str, metadata: TreeMetadata, *, skip_offsets: bool = True) -> None:
         """
         Args:
             skip_offsets: decompress no more of a basket than its entries. Then check sums over whole
@@ -49,7 +53,6 @@ class TTreeColumns:
             message = f"it says that it has {self.n_entries} entries"
             raise ValueError(message)
         self._metadata = metadata
-        self._location = location
         self._skip_offsets = skip_offsets
         self._source: RangeSource = metadata.tree.file.source
         self._names: tuple[str, ...] | None = None
@@ -57,6 +60,10 @@ class TTreeColumns:
         self._forms: dict[str, Any] = {}
         self._types: dict[str, types.Type] = {}
         self._layouts: dict[int, FastBranch | None] = {}
+
+    @property
+    def _location(self) -> str:
+        return self._source.location
 
     def names(self) -> Sequence[str]:
         with self._inspecting():
@@ -127,6 +134,25 @@ class TTreeColumns:
         self._source.count_decompressed(chunk.bytes_decompressed)
         arrays |= self._read_slowly([name for name in columns if name not in arrays], rows)
         return {name: arrays[name] for name in columns}
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether `fetch_ahead` does anything."""
+        return self._source.reads_ahead
+
+    def fetch_ahead(self, columns: Sequence[str], start: int, stop: int) -> None:
+        """Begins to fetch what `read` will ask for, where that is worth it; what is wrong shows there."""
+
+        def find() -> list[ByteRange]:
+            layouts = [self._layout(name) for name in columns]
+            chunk = Chunk(Rows(start, stop), skip_offsets=self._skip_offsets)
+            for layout in layouts:
+                if layout is not None:
+                    chunk.add(layout)
+            return chunk.ranges()
+
+        with contextlib.suppress(ServicexError, ValueError):
+            self._source.begin(find)
 
     def _empty(self, name: str) -> ak.Array:
         with self._inspecting(name):

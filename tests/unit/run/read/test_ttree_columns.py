@@ -114,7 +114,7 @@ def test_all_types_and_shapes_are_read_without_uproot(trees: Trees, codec: str) 
 def test_any_rows_of_any_columns(
     trees: Trees, opened: Callable[[str], TTreeColumns], codec: str, data: st.DataObject
 ) -> None:
-    source, expected = trees(codec)
+    _, expected = trees(codec)
     columns = data.draw(st.lists(st.sampled_from(expected.fields), min_size=1, max_size=4, unique=True))
     start = data.draw(st.integers(0, N_ENTRIES))
     stop = data.draw(st.integers(start, N_ENTRIES))
@@ -123,9 +123,7 @@ def test_any_rows_of_any_columns(
         sparse = data.draw(st.sampled_from([1, 2, 10]))
         keep = np.array([data.draw(st.integers(0, sparse)) == sparse for _ in range(stop - start)], bool)
     rows = expected[start:stop] if keep is None else expected[start:stop][keep]
-    tree = TTreeColumns(
-        "Events", opened(codec)._metadata, source.location, skip_offsets=data.draw(st.booleans())
-    )
+    tree = TTreeColumns("Events", opened(codec)._metadata, skip_offsets=data.draw(st.booleans()))
     got = tree.read(columns, start, stop, keep)
     assert list(got) == columns
     for name, array in got.items():

@@ -92,15 +92,17 @@ class ColumnReader:
         self._spans[None] = entries
         clusters = self._whole_clusters(entries)
         if clusters is not None:
-            first, last = clusters
-            self._fetch(
-                {
-                    column: np.arange(table.cluster_pages[first], table.cluster_pages[last])
-                    for column, table in tables.items()
-                }
-            )
+            self._fetch(_pages_of_clusters(tables, *clusters))
         for depth in range(1 + max((column.depth for column in ordered), default=-1)):
             self._read_level({column: table for column, table in tables.items() if column.depth == depth})
+
+    def places(self, columns: Iterable[Column], entries: Spans) -> list[ByteRange]:
+        """What `read` asks for first, if these are whole clusters; else nothing, as it is not known yet."""
+        clusters = self._whole_clusters(entries)
+        if clusters is None:
+            return []
+        tables = {column: self.tables.table(column) for column in columns}
+        return list(self._find_places(_pages_of_clusters(tables, *clusters)))
 
     def _whole_clusters(self, entries: Spans) -> tuple[int, int] | None:
         """The clusters `[first, last)`, if the entries are all of theirs."""
@@ -131,6 +133,18 @@ class ColumnReader:
 
     def _fetch(self, numbers: Mapping[Column, npt.NDArray[np.intp]]) -> None:
         """Fetches the pages of these numbers, unless they are at hand."""
+        wanted = self._find_places(numbers)
+        ranges = list(wanted)
+        if not self._fetched.keys() >= wanted.keys():
+            # All of them: what was fetched before may be valid only until now.
+            self._fetched = dict(zip(ranges, self.source.file.read_ranges(ranges), strict=True))
+
+    def _find_places(self, numbers: Mapping[Column, npt.NDArray[np.intp]]) -> dict[ByteRange, None]:
+        """Where the pages of these numbers are.
+
+        Raises:
+            ValueError: what is said of their sizes cannot be.
+        """
         wanted: dict[ByteRange, None] = {}
         n_bits = 0
         for column, some in numbers.items():
@@ -146,10 +160,7 @@ class ColumnReader:
         if n_bits // 8 > _SPARE_BYTES + _LARGEST_RATIO * self.source.file.num_bytes:
             message = f"pages claim to hold {n_bits // 8} bytes, in a file of {self.source.file.num_bytes}"
             raise ValueError(message)
-        ranges = list(wanted)
-        if not self._fetched.keys() >= wanted.keys():
-            # All of them: what was fetched before may be valid only until now.
-            self._fetched = dict(zip(ranges, self.source.file.read_ranges(ranges), strict=True))
+        return wanted
 
     def _open(self, encoding: Encoding, table: PageTable, numbers: npt.NDArray[np.intp]) -> _Opened:
         """The pages of these numbers; all sizes are looked at before anything is allocated."""
@@ -193,6 +204,15 @@ class ColumnReader:
             if items.counts.sum() != offsets[-1]:
                 message = "its lists do not have the items that they ask for"
                 raise ValueError(message)
+
+
+def _pages_of_clusters(
+    tables: Mapping[Column, PageTable], first: int, last: int
+) -> dict[Column, npt.NDArray[np.intp]]:
+    return {
+        column: np.arange(table.cluster_pages[first], table.cluster_pages[last])
+        for column, table in tables.items()
+    }
 
 
 def _touched(column: Column, table: PageTable, spans: Spans) -> npt.NDArray[np.intp]:
