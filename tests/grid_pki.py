@@ -86,7 +86,7 @@ class TestAuthority:
 
     def environment(self) -> dict[str, str]:
         """Where grid tools find the authority, and nothing else."""
-        hidden = ("X509_", "BEARER_TOKEN", "SERVICEX_")
+        hidden = ("X509_", "BEARER_TOKEN", "SERVICEX_", "XrdSec")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         return kept | {"X509_CERT_DIR": str(self.cert_dir), "X509_VOMS_DIR": str(self.voms_dir)}
 

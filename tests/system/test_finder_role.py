@@ -85,7 +85,8 @@ def test_a_finder_beside_the_server(broker: RabbitServer, samples: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "settings", "words"),
     [
-        (("finder", "rucio"), {}, "there is no 'rucio' finder"),
+        (("finder", "nowhere"), {}, "there is no 'nowhere' finder"),
+        (("finder", "rucio"), {}, "needs rucio_host"),
         (("finder", "static"), {}, "needs static_files"),
         (("finder", "local"), {}, "SERVICEX_FINDER_BROKER_URL"),
         (("up", "--port", "0"), {"broker_finders": "rucio"}, "SERVICEX_FINDER_BROKER_URL"),

@@ -22,6 +22,12 @@ _PROXY, _TOKEN, _AUTHORITIES = "X509_USER_PROXY", "BEARER_TOKEN_FILE", "X509_CER
 _NEVER = ("BEARER_TOKEN",)
 """Would be preferred to the file."""
 
+_USERS_FILES = ("XrdSecGSIUSERCERT", "XrdSecGSIUSERKEY")
+"""From these (in ~/.globus) the client would make a proxy, and ask a terminal for the passphrase."""
+
+_CRASHES = "XrdSecGSICREATEPROXY"
+"""The client's own switch for that; "0" crashes version 6.2.1 when there is no proxy that it can read."""
+
 _METHODS = ("krb5", "sss", "unix", "host", "pwd")
 """What the client may always use: tickets and keys of the account that workers run under."""
 
@@ -31,14 +37,15 @@ _copied: dict[Path, tuple[int, int, int]] = {}
 
 def export(access: GridAccess) -> None:
     """Tells the XRootD client what there is now. To be called before each connection: files come and go."""
+    if os.environ.pop(_CRASHES, "1") == "0" or not access.is_callers:
+        for name in _USERS_FILES:
+            os.environ[name] = os.devnull
     if access.is_callers:
         return
     for name in _NEVER:
         os.environ.pop(name, None)
     if access.cert_dir is not None:
         os.environ[_AUTHORITIES] = str(access.cert_dir)
-    # The client would offer to make a proxy from ~/.globus, and ask for a passphrase.
-    os.environ["XrdSecGSICREATEPROXY"] = "0"  # noqa: SIM112  its name
     for name, file in ((_PROXY, access.proxy_file), (_TOKEN, access.token_file)):
         usable = None if file is None else private_version(file, access.private_folder)
         if usable is None:

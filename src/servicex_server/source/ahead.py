@@ -68,7 +68,16 @@ class AheadSource:
         return [found[place] for place in wanted]
 
     def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        threads, self._threads = self._threads, None
+        begun = [future for future, _ in self._ahead.values() if not future.cancel() and not future.done()]
         self._ahead.clear()
+        if threads is None or not begun:
+            self._finish(threads)
+        else:
+            # A silent server may be waited for by one of them, but not by whoever closes.
+            threading.Thread(target=self._finish, args=(threads,), name="ahead-close", daemon=True).start()
+
+    def _finish(self, threads: ThreadPoolExecutor | None) -> None:
+        if threads is not None:
+            threads.shutdown()
         self._source.close()

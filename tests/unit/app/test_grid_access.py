@@ -21,12 +21,13 @@ from servicex_server.model.unit import PreflightDone, PreflightUnit
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.reading import Reading
 
-VARIABLES = ("X509_USER_PROXY", "X509_CERT_DIR", "BEARER_TOKEN_FILE", "BEARER_TOKEN", "XrdSecGSICREATEPROXY")
+GRID = ("X509_USER_PROXY", "X509_CERT_DIR", "BEARER_TOKEN_FILE", "BEARER_TOKEN")
+XROOTD = ("XrdSecGSICREATEPROXY", "XrdSecGSIUSERCERT", "XrdSecGSIUSERKEY")
 
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*VARIABLES, *(name for name in os.environ if name.startswith("SERVICEX_"))):
+    for name in (*GRID, *XROOTD, *(name for name in os.environ if name.startswith("SERVICEX_"))):
         monkeypatch.setenv(name, "")  # so that it is put back afterwards
         monkeypatch.delenv(name)
 

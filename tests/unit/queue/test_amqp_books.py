@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from unittest import mock
 
 import pytest
+from aio_pika import IncomingMessage
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from servicex_server.errors import ConfigurationError
 from servicex_server.model.ids import FileId, RequestId
@@ -132,28 +137,24 @@ def test_what_a_worker_said_before_it_reported_does_not_delay_a_retry() -> None:
     assert leader.publish(unit) == []
 
 
-@dataclass(frozen=True)
-class Letter:
-    """As much of a broker's message as is looked at."""
-
-    body: bytes
-    delivery_tag: int
-    message_id: str | None = None
-    headers: dict[str, object] = field(default_factory=dict)
+def message_of(body: bytes, tag: int) -> IncomingMessage:
+    """A message as the broker's library hands it over."""
+    header = ContentHeader(properties=Basic.Properties())
+    return IncomingMessage(DeliveredMessage(Basic.Deliver(delivery_tag=tag), header, body, mock.Mock()))
 
 
 async def test_every_unit_that_the_broker_gives_up_is_reported() -> None:
     outbox, acks = Outbox(), Acks()
     inflow = Inflow(Flight(silence_s=SILENCE_S, grace_s=GRACE_S), outbox, lambda: None)
-    letters = [Letter(pack(Work(tag, encode_unit(transform(tag)))), tag) for tag in (1, 2, 3)]
+    letters = [message_of(pack(Work(tag, encode_unit(transform(tag)))), tag) for tag in (1, 2, 3)]
     reports = outbox.deliveries()
     for letter in letters[:2]:
-        inflow.receive_failed(letter, acks)  # type: ignore[arg-type]  # see Letter
+        inflow.receive_failed(letter, acks)
     heard = [await anext(reports), await anext(reports)]
     for delivery in heard:
         await delivery.ack()
-    inflow.receive_failed(letters[0], acks)  # type: ignore[arg-type]  # it comes again, and is not told again
-    inflow.receive_failed(letters[2], acks)  # type: ignore[arg-type]
+    inflow.receive_failed(letters[0], acks)  # it comes again, and is not told again
+    inflow.receive_failed(letters[2], acks)
     heard.append(await anext(reports))
     assert [it.report.file_id for it in heard if isinstance(it.report, FileFailed)] == [1, 2, 3]
 

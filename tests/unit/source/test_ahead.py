@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -63,3 +64,24 @@ def test_a_fault_shows_where_the_bytes_are_needed(
         with pytest.raises(SourceUnavailable):
             source.read_ranges(NEAR)
     assert source.read_ranges(NEAR) == pieces(NEAR)
+
+
+def test_a_source_is_closed_when_nobody_reads_from_it_any_more(
+    source: AheadSource, memory: MemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_reading, may_answer, is_closed = threading.Event(), threading.Event(), threading.Event()
+
+    def answer_late(_wanted: object) -> list[bytes]:
+        is_reading.set()
+        assert may_answer.wait(60)
+        assert not is_closed.is_set()
+        return [b""]
+
+    monkeypatch.setattr(memory, "read_ranges", answer_late)
+    monkeypatch.setattr(memory, "close", is_closed.set)
+    source.fetch_ahead(NEAR[:1])
+    assert is_reading.wait(60)
+    source.close()
+    assert not is_closed.is_set()
+    may_answer.set()
+    assert is_closed.wait(60)
