@@ -15,9 +15,8 @@ from servicex_server.plan.bind import bind
 from servicex_server.plan.plan import BoundPlan, Plan
 from servicex_server.plan.schema import FileSchema, TreeSchema
 from servicex_server.plan.types import Type
-from servicex_server.run.remembered import Remembered
+from servicex_server.run.remembered import MOST_PLANS, Remembered
 
-_MOST_PLANS = 64
 _MOST_KINDS = 4
 """Of files per plan: those of another year may have other branches."""
 
@@ -107,4 +106,4 @@ class _WitnessTree:
         return self._file.note(lambda file: file.tree(self._name).typename_of(name))
 
 
-_known: Remembered[Plan, tuple[_Kind, ...]] = Remembered(_MOST_PLANS)
+_known: Remembered[Plan, tuple[_Kind, ...]] = Remembered(MOST_PLANS)

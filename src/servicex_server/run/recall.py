@@ -22,7 +22,7 @@ from servicex_server.model.shared import SharedQuestion, new_object_key, note_ke
 from servicex_server.model.tally import Tally, TallyDocument, to_document
 from servicex_server.model.unit import TransformUnit
 from servicex_server.plan.plan import Plan
-from servicex_server.run.remembered import Remembered
+from servicex_server.run.remembered import MOST_PLANS, Remembered
 from servicex_server.run.sandbox.stage import plain_name
 from servicex_server.source.access import domain_of
 from servicex_server.source.protocol import ByteSource
@@ -35,7 +35,7 @@ RESULTS = 1
 
 _NAME_PARTS = 4
 
-_texts: Remembered[Plan, str] = Remembered(64)
+_texts: Remembered[Plan, str] = Remembered(MOST_PLANS)
 """Canonical forms, which take long to make of large plans."""
 
 

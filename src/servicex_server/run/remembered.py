@@ -6,6 +6,9 @@ import threading
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
+MOST_PLANS = 64
+"""How many plans, outputs or the like a worker remembers something of: more than it works on at once."""
+
 K = TypeVar("K")
 V = TypeVar("V")
 

@@ -29,7 +29,7 @@ from servicex_server.run.filter.evaluate import Kept, columns_of_all_rows
 from servicex_server.run.filter.flat import to_flat
 from servicex_server.run.read.chunk import entry_ranges
 from servicex_server.run.read.root import Columns
-from servicex_server.run.remembered import Remembered
+from servicex_server.run.remembered import MOST_PLANS, Remembered
 from servicex_server.run.threads import threads
 from servicex_server.run.write.protocol import Encoded, Writer
 
@@ -147,7 +147,7 @@ class _Empty:
     rows: ak.Array
 
 
-_empties: Remembered[BoundOutput, _Empty] = Remembered(64)
+_empties: Remembered[BoundOutput, _Empty] = Remembered(MOST_PLANS)
 
 
 def _telling_forms(output: BoundOutput, tree: Columns) -> Mapping[str, object]:

@@ -6,9 +6,9 @@ import json
 import multiprocessing
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import awkward as ak
 import numpy as np
@@ -20,8 +20,9 @@ from servicex_server.errors import SourceCorrupt
 from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
 from servicex_server.plan.plan import BoundOutput
-from servicex_server.run.read.root import RootFile
-from servicex_server.run.table import TableCounts, write_table
+from servicex_server.plan.types import Number, Option
+from servicex_server.run.read.root import Columns, RootFile
+from servicex_server.run.table import TableCounts, evaluate_empty, write_table
 from servicex_server.run.write.protocol import Encoded
 from servicex_server.source.open import open_source
 from servicex_server.source.policy import CALLERS_OWN
@@ -240,3 +241,29 @@ def test_no_chunk_is_worked_on_after_the_writer_failed(file: RootFile) -> None:
     with pytest.raises(OSError, match="No space"):
         write_table(writer, output, tree, (0, tree.n_entries), chunk_bytes=8 * N_EVENTS, n_threads=2)
     assert writer.n_begun == writer.n_ended < N_BASKETS
+
+
+class Optional:
+    """A tree whose numbers may be missing, in a layout of which their type does not tell."""
+
+    reads_ahead = False
+
+    def __init__(self, numbers: ak.contents.Content) -> None:
+        self._numbers = ak.Array(numbers)
+
+    def type_of(self, _name: str) -> Option:
+        return Option(Number("int64"))
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, ak.Array]:
+        assert (start, stop) == (0, 0)
+        return dict.fromkeys(names, self._numbers)
+
+
+def test_columns_of_one_type_in_two_layouts_are_told_apart(file: RootFile) -> None:
+    output = func_adl(".Select(lambda e: e.event)", file)
+    numbers = ak.contents.NumpyArray(np.zeros(0, np.int64))
+    masked = ak.contents.ByteMaskedArray(ak.index.Index8(np.zeros(0, np.int8)), numbers, valid_when=True)
+    indexed = ak.contents.IndexedOptionArray(ak.index.Index64(np.zeros(0, np.int64)), numbers)
+    rows = [evaluate_empty(output, cast(Columns, Optional(each))) for each in (masked, indexed, masked)]
+    assert len({str(each.type) for each in rows}) == 1
+    assert rows[0].layout.form == rows[2].layout.form != rows[1].layout.form

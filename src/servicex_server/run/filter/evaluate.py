@@ -20,7 +20,7 @@ from servicex_server.plan.selection import ColumnUse, Conditions, find_uses, nee
 from servicex_server.run.filter.bound import MAX_BYTES
 from servicex_server.run.filter.execution import Value, as_rows, compute
 from servicex_server.run.filter.flat import FlatKernels
-from servicex_server.run.remembered import Remembered
+from servicex_server.run.remembered import MOST_PLANS, Remembered
 
 Kept = NDArray[np.bool_]
 Load = Callable[[Sequence[str], Kept | None], Mapping[str, ak.Array]]
@@ -109,7 +109,7 @@ def _plan_schedule(output: BoundOutput) -> _Schedule:
     return _Schedule(leaves, groups, order, n_uses)
 
 
-_schedules: Remembered[BoundOutput, _Schedule] = Remembered(64)
+_schedules: Remembered[BoundOutput, _Schedule] = Remembered(MOST_PLANS)
 
 
 def _schedule_of(output: BoundOutput) -> _Schedule:

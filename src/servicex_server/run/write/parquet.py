@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from servicex_server.errors import FormatError
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.plan import BoundOutput
-from servicex_server.run.remembered import Remembered
+from servicex_server.run.remembered import MOST_PLANS, Remembered
 from servicex_server.run.write.canonical import schema_of, to_canonical
 from servicex_server.run.write.encode.file import EncodedFile
 from servicex_server.run.write.encode.options import ParquetOptions
@@ -53,9 +53,9 @@ class ParquetWriter:
         self._empty: Any = None
 
     def begin(self, output: BoundOutput, empty: ak.Array) -> None:
-        kind = _kinds.get(empty)
+        kind = _layouts.get(empty)
         if kind is None or kind.output is not output:
-            kind = _kinds.put(empty, _describe(output, empty))
+            kind = _layouts.put(empty, _describe(output, empty))
         self._output = output
         self._empty = kind.empty
         if self._file is None:
@@ -72,7 +72,7 @@ class ParquetWriter:
             )
             raise FormatError(message)
 
-    def _open(self, kind: _Kind) -> _File:
+    def _open(self, kind: _Layout) -> _File:
         if kind.encoder_schema is None:
             # One column that only pyarrow can write is enough.
             return ArrowFile(self._path, kind.schema, self._options, details=self._details)
@@ -117,7 +117,7 @@ class ParquetWriter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _Layout:
     """What the rows of an output are as a table.
 
     Attributes:
@@ -132,7 +132,7 @@ class _Kind:
     encoder_schema: FileSchema | None
 
 
-def _describe(output: BoundOutput, empty: ak.Array) -> _Kind:
+def _describe(output: BoundOutput, empty: ak.Array) -> _Layout:
     check_columns(schema_of(empty), ResultFormat.PARQUET)
     canonical = to_canonical(with_treename(empty, output))
     table = ak.to_arrow_table(canonical)
@@ -140,10 +140,10 @@ def _describe(output: BoundOutput, empty: ak.Array) -> _Kind:
         encoder_schema = read_schema(table, canonical.layout.form)
     except UnknownToEncoder:
         encoder_schema = None
-    return _Kind(output, canonical, table.schema, encoder_schema)
+    return _Layout(output, canonical, table.schema, encoder_schema)
 
 
-_kinds: Remembered[ak.Array, _Kind] = Remembered(64)
+_layouts: Remembered[ak.Array, _Layout] = Remembered(MOST_PLANS)
 
 
 class _File(Protocol):
