@@ -56,7 +56,11 @@ bench-engine: samples peers ## the engine beside its peers, docs/performance.md;
 
 .PHONY: bench-service
 bench-service: env samples ## time to ready, latency, submits per second, memory; writes .cache/bench/service.json
-	$(BIN)/python benchmarks/service.py
+	$(BIN)/python -m benchmarks.service $(BENCH_ARGS)
+
+.PHONY: bench-remote
+bench-remote: env samples debian ## reading over root:// and http:// with 30 ms of delay, beside uproot
+	PYTHONPATH=. $(BIN)/python -m benchmarks.remote $(BENCH_ARGS)
 
 .PHONY: bench-database
 bench-database: env debian ## hot queries with a thousand and a million results, and submits, on SQLite and PostgreSQL
