@@ -5,7 +5,9 @@ Heavy imports happen inside the commands, so that `--help` and shell completion 
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -68,4 +70,17 @@ def main() -> None:
         app()
     except ServicexError as error:
         print(f"error: {error.message}", file=sys.stderr)  # noqa: T201  the command's own output
-        sys.exit(1)
+        _exit(1)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            _exit(end.code or 0)
+        raise
+
+
+def _exit(code: int) -> NoReturn:
+    if "XRootD" in sys.modules:
+        # Its client's threads outlive the interpreter, which may then end in a crash.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
