@@ -21,7 +21,6 @@ from servicex_server.errors import (
     Busy,
     FinderError,
     InvalidRequest,
-    LimitReached,
     NotFound,
     QueryError,
     SourceRefused,
@@ -49,6 +48,7 @@ from servicex_server.service.context import Services
 from servicex_server.service.effect import act, keep_effects
 from servicex_server.service.limits import Limits
 from servicex_server.service.read import get_request, wait_for
+from servicex_server.service.share import check_share
 from servicex_server.source import policy
 
 logger = logging.getLogger(__name__)
@@ -267,7 +267,7 @@ def _store(
 ) -> tuple[Effect, ...]:
     if isinstance(inputs, Did):
         return _store_look_up(transaction, new, inputs, with_preflight=with_preflight, limits=limits)
-    _check_share(transaction, new, len(inputs.paths), limits)
+    check_share(transaction, new.owner, new.id, len(inputs.paths), limits)
     dataset_id, n_files = datasets.use_file_list(
         transaction,
         name=inputs.dataset,
@@ -292,7 +292,7 @@ def _store_look_up(
     # Stored by a run whose commit went unheard, it has its look-up already.
     if requests.find_number(transaction, new.id) is not None:
         return ()
-    _check_share(transaction, new, 0, limits)
+    check_share(transaction, new.owner, new.id, 0, limits)
     dataset_id, event = _find_dataset(transaction, new, did, limits, with_preflight=with_preflight)
     life, effects = step(Lifecycle(), event)
     requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)
@@ -301,23 +301,6 @@ def _store_look_up(
 
 def _entered(cause: str, life: Lifecycle) -> tuple[Effect, ...]:
     return tuple(EnterState(cause, state) for state in dict.fromkeys((RequestState.SUBMITTED, life.state)))
-
-
-def _check_share(transaction: Transaction, new: NewRequest, n_files: int, limits: Limits) -> None:
-    n_requests, n_waiting = requests.count_open(transaction, new.owner, new.id)
-    if n_requests >= limits.user_requests:
-        message = (
-            f"you have {n_requests:,} unfinished requests, and this server takes at most "
-            f"{limits.user_requests:,} of one user; submit again when some have finished, or cancel some"
-        )
-        raise LimitReached(message)
-    if n_waiting + n_files > limits.user_files:
-        message = (
-            f"{n_files:,} files beside the {n_waiting:,} that your unfinished requests wait for are more "
-            f"than the {limits.user_files:,} that this server takes of one user; submit fewer, or again "
-            "when some are done"
-        )
-        raise LimitReached(message)
 
 
 def _find_dataset(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from service_bench import OTHER, USER, Bench, eventually, failed, new_bench, succeed
+from service_bench import OTHER, QUICK, USER, Bench, eventually, failed, new_bench, succeed
 from servicex_server.db import request as requests
-from servicex_server.errors import Conflict, NotAllowed, NotFound
+from servicex_server.errors import Conflict, LimitReached, NotAllowed, NotFound
 from servicex_server.model.kinds import FileStatus, RequestState
 from servicex_server.model.request import ANYONE, FileCounts
 from servicex_server.model.unit import PreflightUnit, Reason, Report, TransformUnit, Unit
@@ -134,6 +134,26 @@ async def test_retry_runs_the_failed_files_alone(bench: Bench) -> None:
     assert len(bench.seen) == 2
     results = await list_results(bench.services, USER, request_id)
     assert results[: len(kept)] == kept
+
+
+async def test_a_retry_counts_like_a_submit(tmp_path: Path) -> None:
+    async def break_all(services: Services, unit: Unit) -> Report | None:
+        if isinstance(unit, TransformUnit):
+            return failed(unit, Reason.CORRUPT, "bad basket")
+        return await succeed(services, unit)
+
+    async with new_bench(tmp_path, replace(QUICK, preflight_files=0, user_files=4)) as bench:
+        async with bench.working(break_all):
+            broken = await submit(bench.services, USER, bench.submission(3))
+            await bench.until_ended(broken)
+        other = await submit(bench.services, USER, bench.submission(2))
+        with pytest.raises(LimitReached, match="3 files beside the 2 that your unfinished requests wait for"):
+            await retry(bench.services, USER, broken)
+        assert (await bench.get(broken)).counts == FileCounts(3, 0, 3)
+        async with bench.working():
+            await bench.until_ended(other)
+            await retry(bench.services, USER, broken)
+            assert (await bench.until_ended(broken)).counts == FileCounts(3, 3, 0)
 
 
 async def test_requests_belong_to_their_owner(bench: Bench) -> None:
