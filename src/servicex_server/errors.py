@@ -217,5 +217,9 @@ class ConfigurationError(ServicexError):
     """A setting does not work."""
 
 
+class DatabaseUnreachable(ConfigurationError):
+    """No connection to the database could be made, which may be better soon."""
+
+
 class CredentialError(ConfigurationError):
     """The server's own grid credentials do not work."""

@@ -23,7 +23,7 @@ from chaos.inputs import Sums, select, write_file
 from chaos.pace import PacedFiles
 from deployment import Deployment, Role, a_deployment, submit
 from gated_files import GatedFiles
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, running_postgres
 from rabbitmq_server import RabbitServer, free_ports, running_rabbitmq
 from seaweed_server import ACCESS_KEY, BUCKET, SECRET_KEY, SeaweedServer
 from servicex_server.db import schema
@@ -291,6 +291,25 @@ def test_an_app_refuses_another_schema_and_a_broker_that_does_not_let_it_in(
     assert f"the broker at 127.0.0.1:{broker.port}" in said
     assert "refuses the user 'tester'" in said
     assert "guessed-wrong" not in said
+
+
+def test_an_app_waits_for_a_database_that_is_started_after_it(tmp_path: Path) -> None:
+    with running_postgres() as own:
+        settings = {
+            "database_url": own.create(with_schema=True),
+            "queue_url": "amqp://a:b@127.0.0.1:1/",
+            "store_url": str(tmp_path / "store"),
+            "signing_secret": 32 * "s",
+        }
+        deployment = Deployment(tmp_path, settings)
+        own.stop()
+        try:
+            app = deployment.add("app", "app", "--port", "0")
+            app.wait_for("database.awaited: cannot reach the database")
+            own.start()
+            app.wait_for("ServiceX server is ready")
+        finally:
+            deployment.close()
 
 
 def test_an_app_without_a_broker_says_so_and_keeps_what_it_is_told(

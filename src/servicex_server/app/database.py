@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import secrets
 import socket
+import time
 
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.settings import Settings
 from servicex_server.db import schema
-from servicex_server.errors import ConfigurationError
+from servicex_server.errors import ConfigurationError, DatabaseUnreachable
+
+logger = logging.getLogger(__name__)
+
+_START_PATIENCE_S = 60.0
+_START_PAUSE_S = 2.0
 
 
 def is_external(settings: Settings) -> bool:
@@ -39,6 +47,23 @@ def prepare(settings: Settings) -> str:
     else:
         schema.upgrade(url)
     return url
+
+
+async def prepare_when_up(settings: Settings, patience_s: float = _START_PATIENCE_S) -> str:
+    """As `prepare`, but waits for a database that is being started, perhaps together with this server.
+
+    Raises:
+        ConfigurationError: as `prepare`; DatabaseUnreachable only after `patience_s`.
+    """
+    end_s = time.monotonic() + patience_s
+    while True:
+        try:
+            return await asyncio.to_thread(prepare, settings)
+        except DatabaseUnreachable as error:
+            if not is_external(settings) or time.monotonic() + _START_PAUSE_S > end_s:
+                raise
+            logger.warning("database.awaited: %s", error.message)
+        await asyncio.sleep(_START_PAUSE_S)
 
 
 def upgrade(settings: Settings) -> str:

@@ -162,7 +162,7 @@ async def _sweep(settings: Settings, data: DataDir) -> int:
 async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _Deployment:
     from servicex_server.queue.transports.amqp import AmqpHints  # noqa: PLC0415  an optional package
 
-    address = await asyncio.to_thread(database.prepare, settings)
+    address = await database.prepare_when_up(settings)
     url, prefix = _broker(settings)
     generators = await asyncio.to_thread(look_for_generators, settings)
     queue = TermQueue()

@@ -160,7 +160,7 @@ async def _open_services(
 
     # A process is started and waited for, while the database is opened.
     looking = asyncio.create_task(asyncio.to_thread(look_for_generators, settings))
-    db = await stack.enter_async_context(Database(database.prepare(settings)))
+    db = await stack.enter_async_context(Database(await database.prepare_when_up(settings)))
     generators = await looking
     policy = source_policy(settings, data)
     services = Services(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from servicex_server.db.engine import build_engine, in_one_line, parse_url, show_url
-from servicex_server.errors import ConfigurationError
+from servicex_server.errors import ConfigurationError, DatabaseUnreachable
 
 HEAD = "0007"
 """The revision this code works with; a test compares it with the migrations."""
@@ -31,6 +31,7 @@ def check(url: str) -> None:
 
     Raises:
         ConfigurationError: it is missing, older, or newer; the text names the command to run.
+        DatabaseUnreachable: nobody can tell.
     """
     found = read_version(url)
     if found == HEAD:
@@ -48,7 +49,11 @@ def check(url: str) -> None:
 
 
 def read_version(url: str) -> str | None:
-    """The revision the database is at; None for an empty or absent one."""
+    """The revision the database is at; None for an empty or absent one.
+
+    Raises:
+        DatabaseUnreachable: no connection could be made.
+    """
     address = parse_url(url)
     if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
         return None  # connecting would create it
@@ -58,7 +63,7 @@ def read_version(url: str) -> str | None:
             return _find_version(connection)
     except DBAPIError as error:
         message = f"cannot reach the database {show_url(url)}: {in_one_line(error)}"
-        raise ConfigurationError(message) from error.orig
+        raise DatabaseUnreachable(message) from error.orig
     finally:
         engine.dispose()
 
