@@ -67,6 +67,7 @@ class Active:
     state: RequestState
     is_preflight_pending: bool
     active_since: datetime
+    n_files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,13 @@ _KEY_PAIR = select(_COLUMNS.id, _COLUMNS.secret_key).where(
 )
 _UNFINISHED = and_(_COLUMNS.finish_time.is_(None), _COLUMNS.deleted_at.is_(None))
 _ACTIVE = (
-    select(_COLUMNS.id, _COLUMNS.state, _COLUMNS.is_preflight_pending, _COLUMNS.active_since)
+    select(
+        _COLUMNS.id,
+        _COLUMNS.state,
+        _COLUMNS.is_preflight_pending,
+        _COLUMNS.active_since,
+        _COLUMNS.files,
+    )
     .where(_UNFINISHED)
     .order_by(_COLUMNS.number)
 )
@@ -224,8 +231,8 @@ def list_requests(
 def list_active(connection: Connection) -> list[Active]:
     """Requests that have not ended, oldest first."""
     return [
-        Active(RequestId(id_), RequestState(state), is_preflight_pending, active_since)
-        for id_, state, is_preflight_pending, active_since in connection.execute(_ACTIVE)
+        Active(RequestId(id_), RequestState(state), is_preflight_pending, active_since, n_files)
+        for id_, state, is_preflight_pending, active_since, n_files in connection.execute(_ACTIVE)
     ]
 
 

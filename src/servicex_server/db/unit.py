@@ -50,6 +50,7 @@ class Question:
     state: RequestState
     is_preflight_pending: bool
     active_since: datetime
+    n_files: int
     codegen: str
     selection: str
     tree_name: str | None
@@ -79,6 +80,7 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
             RequestRow.state,
             RequestRow.is_preflight_pending,
             RequestRow.active_since,
+            RequestRow.files,
             RequestRow.codegen,
             RequestRow.selection,
             RequestRow.tree_name,
@@ -98,6 +100,7 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
         state=RequestState(row.state),
         is_preflight_pending=row.is_preflight_pending,
         active_since=row.active_since,
+        n_files=row.files,
         codegen=row.codegen,
         selection=row.selection,
         tree_name=row.tree_name,

@@ -24,12 +24,14 @@ class Retry:
 class Turn:
     """How far a request's files were published; the same object until the request is dropped."""
 
-    __slots__ = ("active_since", "is_asked_again", "position", "request_id")
+    __slots__ = ("active_since", "is_asked_again", "n_files", "position", "request_id")
 
     def __init__(self, request_id: RequestId) -> None:
         self.request_id = request_id
         self.active_since: datetime | None = None
         """Of the request, when it was first published; a retry that nobody told of shows by another time."""
+        self.n_files: int | None = None
+        """Of the request, when it was looked at last; files that nobody told of show by another number."""
         self.position = -1
         """Of the last published file."""
         self.is_asked_again = False
@@ -146,11 +148,12 @@ class Backlog:
         ):
             held.clear()
 
-    def knows(self, request_id: RequestId, active_since: datetime) -> bool:
-        """Whether the request, as it is since that time, was added and not dropped."""
+    def knows(self, request_id: RequestId, active_since: datetime, n_files: int) -> bool:
+        """Whether the request, as it is since that time and with so many files, was added and not dropped."""
         turn = self._turns.get(request_id)
         if turn is not None:
-            return turn.active_since in {None, active_since}
+            is_awaited = request_id in self._ring
+            return turn.active_since in {None, active_since} and (is_awaited or turn.n_files == n_files)
         return request_id in self._tried or request_id in self._preflights
 
     @property

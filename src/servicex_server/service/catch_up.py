@@ -26,7 +26,7 @@ async def run_catch_up(services: Services) -> None:
 
 
 async def catch_up(services: Services) -> int:
-    """Adds unfinished requests that the backlog does not know, and drops those that have ended.
+    """Adds unfinished requests that the backlog does not know as they are, and drops those that have ended.
 
     Returns:
         How many requests were not as the backlog had them.
@@ -37,7 +37,7 @@ async def catch_up(services: Services) -> int:
     unfinished = await services.db.read(requests.list_active)
     missed = 0
     for request in unfinished:
-        if not backlog.knows(request.id, request.active_since):
+        if not backlog.knows(request.id, request.active_since, request.n_files):
             missed += add(services, request)
     ended = known - {request.id for request in unfinished}
     for request_id in ended & backlog.known:

@@ -158,7 +158,7 @@ async def _publish_page(services: Services, turn: Turn) -> None:
             position = -1
             turn.active_since = None
             return
-        turn.active_since = question.active_since
+        turn.active_since, turn.n_files = question.active_since, question.n_files
         if waiting:
             await services.queue.publish(_to_units(services, question, waiting))
             position = waiting[-1].position

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scripted_finder import RecordingRemote, files
 from service_bench import QUICK, USER, Behaviour, Bench, eventually, failed, new_bench, succeed
 from servicex_server.db import request as requests
 from servicex_server.db.session import Database
@@ -30,6 +31,7 @@ from servicex_server.service.context import Leadership, Services
 from servicex_server.service.delete import delete
 from servicex_server.service.hint import on_hint, run_hints
 from servicex_server.service.leader import run_while_leader
+from servicex_server.service.lookup import add_found, close_lookup
 from servicex_server.service.notify import Notifier
 from servicex_server.service.read import get_request, wait_for
 from servicex_server.service.retry import retry
@@ -239,6 +241,26 @@ async def test_a_lost_cancel_and_a_lost_retry_are_made_up_for(deployment: Deploy
         assert (await get_request(other, USER, request_id)).counts == FileCounts(3, 3, 0)
         await eventually(lambda: _soon(leader.backlog.is_empty))
         assert await catch_up(leader) == 0
+
+
+async def test_files_that_another_server_was_told_of_are_made_up_for(deployment: Deployment) -> None:
+    remote = RecordingRemote()
+    leader, other = (replace(deployment.server(hints), remote_finders=remote) for hints in (None, Deaf()))
+    async with deployment.running(leader, "one"):
+        submission = deployment.bench.submission(files=None, did="rucio://scope:name")
+        request_id = await submit(leader, USER, submission)
+        _, dataset_id = await remote.asked.get()
+        await add_found(leader, dataset_id, files("a", "b"))
+        await wait_for(leader, request_id, lambda request: request.counts.completed == 2, 20)
+        await eventually(lambda: _soon(leader.backlog.is_empty))
+        assert await catch_up(leader) == 0
+        await add_found(other, dataset_id, files("c"))
+        assert await catch_up(leader) == 1
+        await wait_for(leader, request_id, lambda request: request.counts.completed == 3, 20)
+        assert await catch_up(leader) == 0
+        await close_lookup(other, dataset_id)
+        assert (await get_request(leader, USER, request_id)).state is RequestState.COMPLETE
+    assert len(deployment.seen) == 4, "nothing is done twice"
 
 
 async def test_a_lost_cancel_is_made_up_for(deployment: Deployment) -> None:
