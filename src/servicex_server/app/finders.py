@@ -80,8 +80,16 @@ def _xrootd(_settings: Settings, policy: SourcePolicy) -> Finder | None:
     return XrootdFinder(policy) if importlib.util.find_spec("XRootD") is not None else None
 
 
+def _web(_settings: Settings, policy: SourcePolicy) -> Finder:
+    from servicex_server.did.finders.web import WebFinder  # noqa: PLC0415  as above
+
+    return WebFinder(policy)
+
+
 BUILT_IN: Mapping[str, Build] = {
     "cernopendata": _cernopendata,
+    "http": _web,
+    "https": _web,
     "local": _local,
     "rucio": _rucio,
     "static": _static,
