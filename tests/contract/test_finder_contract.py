@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,10 @@ import pytest
 from opendata_portal import EOS, listed, record, running_portal
 from rucio_api import PASSWORD, FakeRucio, running_rucio_api
 from scripted_finder import ScriptedFinder, files
+from service_bench import open_bench, prepare
+from servicex_server.db.session import Database
 from servicex_server.did.finders.cernopendata import CernOpenDataFinder
+from servicex_server.did.finders.earlier import EarlierFinder
 from servicex_server.did.finders.local import LocalFinder
 from servicex_server.did.finders.rucio import RucioFinder
 from servicex_server.did.finders.static import StaticFinder
@@ -24,6 +28,9 @@ from servicex_server.did.protocol import Finder
 from servicex_server.did.rucio.login import LoginKind, RucioAccess
 from servicex_server.errors import BadDatasetName, FinderError, SourceRefused, UnknownDataset
 from servicex_server.model.did import Did, FoundFile, parse_did
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.request import ANYONE
+from servicex_server.service.submit import submit
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
 from web_listing import (
@@ -83,6 +90,25 @@ def local(folder: Path, _stack: ExitStack) -> Case:
     return Case(finder, f"local://{folder}/*.root", f"local://{folder}/*.nothing")
 
 
+def earlier(folder: Path, stack: ExitStack) -> Case:
+    url, request_id = asyncio.run(deliver(folder))
+    db = Database(url)
+    stack.callback(lambda: asyncio.run(db.close()))
+    unknown = "servicex://00000000-0000-4000-8000-000000000000"
+    return Case(EarlierFinder(db), f"servicex://{request_id}", unknown, "servicex://1")
+
+
+async def deliver(folder: Path) -> tuple[str, str]:
+    """The URL of a database, and the id of a request in it with a result of each name."""
+    url, store, root = await prepare(folder)
+    async with open_bench(url, store, root) as bench, bench.working():
+        inputs = tuple(f"{name}.root" for name in NAMES)
+        submission = bench.submission(files=inputs, result_format=ResultFormat.ROOT_FILE)
+        request_id = await submit(bench.services, ANYONE, submission)
+        await bench.until_ended(request_id)
+    return url, request_id
+
+
 def opendata(_folder: Path, stack: ExitStack) -> Case:
     pages = {"/api/records/1507": record(1507, [listed(f"{EOS}/{name}.root") for name in NAMES])}
     finder = CernOpenDataFinder(stack.enter_context(running_portal(pages)))
@@ -117,9 +143,10 @@ def web_list(_folder: Path, stack: ExitStack) -> Case:
     return Case(web_finder(), f"{url}/data/files.txt", f"{url}/data/other.txt", "https://host")
 
 
-@pytest.fixture(
-    params=[scripted, static, local, opendata, rucio, web, web_list, xrootd], ids=lambda make: make.__name__
-)
+CASES = [scripted, static, local, earlier, opendata, rucio, web, web_list, xrootd]
+
+
+@pytest.fixture(params=CASES, ids=lambda make: make.__name__)
 def case(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitStack) -> Case:
     make: Callable[[Path, ExitStack], Case] = request.param
     return make(tmp_path, stack)

@@ -87,6 +87,7 @@ def test_a_finder_beside_the_server(broker: RabbitServer, samples: Path, tmp_pat
     [
         (("finder", "nowhere"), {}, "there is no 'nowhere' finder"),
         (("finder", "rucio"), {}, "needs rucio_host"),
+        (("finder", "servicex"), {}, "is a part of each server"),
         (("finder", "static"), {}, "needs static_files"),
         (("finder", "local"), {}, "SERVICEX_FINDER_BROKER_URL"),
         (("up", "--port", "0"), {"broker_finders": "rucio"}, "SERVICEX_FINDER_BROKER_URL"),
