@@ -11,7 +11,9 @@ from typing import Any
 
 import boto3
 import pyarrow.parquet as pq
+import pytest
 
+from seaweed_server import ACCESS_KEY, BUCKET, SECRET_KEY, SeaweedServer
 from server_process import ServerProcess
 from web_listing import Answer, apache_index, running_web, text_list
 
@@ -92,14 +94,19 @@ def download(server: ServerProcess, request_id: str, token: str | None = None) -
     return [client.get_object(Bucket=request_id, Key=key)["Body"].read() for key in keys]
 
 
-def test_results_of_an_earlier_request(samples: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_results_of_an_earlier_request(
+    samples: Path, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     for name in ("a", "b"):
         shutil.copy(samples / "nano_dy.root", inputs / f"{name}.root")
-    roots = {"SERVICEX_LOCAL_ROOTS": str(inputs)}
+    environment = {"SERVICEX_LOCAL_ROOTS": str(inputs)}
+    if kind == "s3":
+        environment |= in_bucket(request.getfixturevalue("seaweed"), f"finders-{tmp_path.name}")
     cut = '[{"treename": "Events", "expressions": ["MET_pt"], "cut": "MET_pt > 20"}]'
-    with ServerProcess(tmp_path / "data", ("--workers", "1"), roots) as server:
+    with ServerProcess(tmp_path / "data", ("--workers", "1"), environment) as server:
         ann, bob = (make_user(server, name) for name in ("ann", "bob"))
         direct = submit(server, f"local://{inputs}/*.root", token=ann, selection=cut)
         skim = submit(server, f"local://{inputs}/*.root", token=ann, **{"result-format": "root-file"})
@@ -123,6 +130,16 @@ def test_results_of_an_earlier_request(samples: Path, tmp_path: Path) -> None:
         with server.client(ann) as client:
             assert client.delete(f"/servicex/transformation/{skim}").status_code == 200
         assert "does not exist" in refuse(server, skim, ann)
+
+
+def in_bucket(seaweed: SeaweedServer, prefix: str) -> dict[str, str]:
+    """Settings that keep results there."""
+    return {
+        "SERVICEX_STORE_URL": f"s3://{BUCKET}/{prefix}",
+        "SERVICEX_STORE_ENDPOINT": seaweed.endpoint,
+        "SERVICEX_STORE_ACCESS_KEY": ACCESS_KEY,
+        "SERVICEX_STORE_SECRET_KEY": SECRET_KEY,
+    }
 
 
 def make_user(server: ServerProcess, name: str) -> str:
