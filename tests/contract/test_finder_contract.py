@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,18 +14,34 @@ import pytest
 from opendata_portal import EOS, listed, record, running_portal
 from rucio_api import PASSWORD, FakeRucio, running_rucio_api
 from scripted_finder import ScriptedFinder, files
+from service_bench import open_bench, prepare
+from servicex_server.db.session import Database
 from servicex_server.did.finders.cernopendata import CernOpenDataFinder
+from servicex_server.did.finders.earlier import EarlierFinder
 from servicex_server.did.finders.local import LocalFinder
 from servicex_server.did.finders.rucio import RucioFinder
 from servicex_server.did.finders.static import StaticFinder
+from servicex_server.did.finders.web import WebFinder
 from servicex_server.did.finders.xrootd import XrootdFinder
 from servicex_server.did.limit import iter_found
 from servicex_server.did.protocol import Finder
 from servicex_server.did.rucio.login import LoginKind, RucioAccess
 from servicex_server.errors import BadDatasetName, FinderError, SourceRefused, UnknownDataset
 from servicex_server.model.did import Did, FoundFile, parse_did
+from servicex_server.model.kinds import ResultFormat
+from servicex_server.model.request import ANYONE
+from servicex_server.service.submit import submit
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
+from web_listing import (
+    Answer,
+    apache_index,
+    nginx_index,
+    redirect,
+    running_web,
+    text_list,
+    xrootd_index,
+)
 from xrootd_server import XrootdServer, require_xrootd, running_xrootd
 
 NAMES = ("a", "b", "c", "d")
@@ -73,6 +90,25 @@ def local(folder: Path, _stack: ExitStack) -> Case:
     return Case(finder, f"local://{folder}/*.root", f"local://{folder}/*.nothing")
 
 
+def earlier(folder: Path, stack: ExitStack) -> Case:
+    url, request_id = asyncio.run(deliver(folder))
+    db = Database(url)
+    stack.callback(lambda: asyncio.run(db.close()))
+    unknown = "servicex://00000000-0000-4000-8000-000000000000"
+    return Case(EarlierFinder(db), f"servicex://{request_id}", unknown, "servicex://1")
+
+
+async def deliver(folder: Path) -> tuple[str, str]:
+    """The URL of a database, and the id of a request in it with a result of each name."""
+    url, store, root = await prepare(folder)
+    async with open_bench(url, store, root) as bench, bench.working():
+        inputs = tuple(f"{name}.root" for name in NAMES)
+        submission = bench.submission(files=inputs, result_format=ResultFormat.ROOT_FILE)
+        request_id = await submit(bench.services, ANYONE, submission)
+        await bench.until_ended(request_id)
+    return url, request_id
+
+
 def opendata(_folder: Path, stack: ExitStack) -> Case:
     pages = {"/api/records/1507": record(1507, [listed(f"{EOS}/{name}.root") for name in NAMES])}
     finder = CernOpenDataFinder(stack.enter_context(running_portal(pages)))
@@ -95,7 +131,22 @@ def rucio(_folder: Path, stack: ExitStack) -> Case:
     return Case(finder, "rucio://s:x", "rucio://s:y", "rucio://x")
 
 
-@pytest.fixture(params=[scripted, static, local, opendata, rucio, xrootd], ids=lambda make: make.__name__)
+def web(_folder: Path, stack: ExitStack) -> Case:
+    index = apache_index("/data", [f"{name}.root" for name in NAMES])
+    url = stack.enter_context(running_web({"/data/": index}))
+    return Case(web_finder(), f"{url}/data/*.root", f"{url}/data/*.nothing", "https://host/*/x.root")
+
+
+def web_list(_folder: Path, stack: ExitStack) -> Case:
+    lines = text_list("# of 2024", *(f"{name}.root" for name in NAMES))
+    url = stack.enter_context(running_web({"/data/files.txt": lines}))
+    return Case(web_finder(), f"{url}/data/files.txt", f"{url}/data/other.txt", "https://host")
+
+
+CASES = [scripted, static, local, earlier, opendata, rucio, web, web_list, xrootd]
+
+
+@pytest.fixture(params=CASES, ids=lambda make: make.__name__)
 def case(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitStack) -> Case:
     make: Callable[[Path, ExitStack], Case] = request.param
     return make(tmp_path, stack)
@@ -142,6 +193,137 @@ async def test_a_bad_name_is_told_before_anybody_is_asked(case: Case) -> None:
     if case.bad is not None:
         with pytest.raises(BadDatasetName):
             case.finder.check(parse_did(case.bad))
+
+
+# Web pages
+
+
+def web_finder(limits: SourceLimits | None = None) -> WebFinder:
+    return WebFinder(SourcePolicy(allowed_private_hosts=("127.0.0.1",)), limits)
+
+
+async def found_on(pages: dict[str, Answer], name: str) -> list[str]:
+    """Paths that are found, as lines without the address of the server."""
+    with running_web(pages) as url:
+        return sorted(file.paths[0].replace(url, "") for file in await find(web_finder(), f"{url}{name}"))
+
+
+@pytest.mark.parametrize("write_index", [apache_index, nginx_index, xrootd_index])
+async def test_indices_of_web_servers(write_index: Callable[[str, list[str]], Answer]) -> None:
+    names = ["run1.root", "run%202.root", "run1.root", "notes.txt", "deep/", "README"]
+    pages = {"/data/": write_index("/data/", names), "/data": redirect("/data/")}
+    both = ["/data/run%202.root", "/data/run1.root"]
+    assert await found_on(pages, "/data/") == both
+    assert await found_on(pages, "/data") == both, "the server adds the slash"
+    assert await found_on(pages, "/data/run*.root") == both
+    assert await found_on(pages, "/data/run[12].root") == ["/data/run1.root"]
+    assert await found_on(pages, "/data/run ?.root") == ["/data/run%202.root"], "as it is called, decoded"
+    assert await found_on(pages, "/data/*.txt") == ["/data/notes.txt"]
+
+
+async def test_links_to_elsewhere_bring_nothing_in() -> None:
+    names = [
+        "a.root",
+        "/other/b.root",
+        "../c.root",
+        "%2e%2e/d.root",
+        "https://elsewhere.example/data/e.root",
+        "//elsewhere.example/data/f.root",
+        "file:///data/g.root",
+        "javascript:h.root",
+        "i.root?sort=1",
+        "http://[broken/j.root",
+        "k.root#top",
+        "deep/l.root",
+    ]
+    pages = {"/data/": apache_index("/data", names)}
+    assert await found_on(pages, "/data/") == ["/data/a.root", "/data/deep/l.root", "/data/k.root"]
+    assert await found_on(pages, "/data/*.root") == ["/data/a.root", "/data/k.root"]
+
+
+async def test_lists_of_files() -> None:
+    lines = text_list(
+        "# a comment",
+        "",
+        "root://host.example//x/a.root",
+        "b.root",
+        "/c.root  ",
+        "https://host.example/d.root",
+    )
+    pages = {"/lists/good.txt": lines, "/lists/x?y=1": replace(lines, media_type="")}
+    wanted = ["/c.root", "/lists/b.root", "https://host.example/d.root", "root://host.example//x/a.root"]
+    assert await found_on(pages, "/lists/good.txt") == wanted
+    assert await found_on(pages, "/lists/x?y=1&files=9") == wanted, (
+        "the query is for the server, but for ours"
+    )
+    for line, reason in (
+        ("file:///etc/passwd", "line 2 of the list is no http"),
+        ("http://127.0.0.2/x.root", "line 2 of the list: the host '127.0.0.2'"),
+    ):
+        with pytest.raises(FinderError, match=reason):
+            await found_on({"/l.txt": text_list("a.root", line)}, "/l.txt")
+
+
+async def test_a_root_file_is_a_data_set_of_one() -> None:
+    content = b"root\0\0\xf4\x88" + bytes(100_000)
+    pages = {"/x.root": Answer(content, "application/octet-stream"), "/old.root": redirect("/x.root")}
+    assert await found_on(pages, "/x.root") == ["/x.root"]
+    assert await found_on(pages, "/old.root") == ["/old.root"], "a redirect may be good for a while only"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (Answer(status=404), UnknownDataset),
+        (Answer(status=410), UnknownDataset),
+        (Answer(b"<html><a href='x.txt'>x</a></html>"), UnknownDataset),
+        (text_list("# nothing"), UnknownDataset),
+        (Answer(b'{"files": []}', "application/json"), BadDatasetName),
+        (Answer(b"PK\x03\x04\xff", "application/octet-stream"), BadDatasetName),
+        (Answer(b"a\x07.root", "text/plain"), BadDatasetName),
+        (Answer(status=403), FinderError),
+        (Answer(status=500), FinderError),
+        (redirect("http://127.0.0.2/"), FinderError),
+        (redirect("file:///etc/"), FinderError),
+        (redirect("/data/"), FinderError),
+        (Answer(b"x", headers={"Content-Encoding": "gzip"}), FinderError),
+    ],
+)
+async def test_what_a_page_may_be_instead_is_told(answer: Answer, kind: type[FinderError]) -> None:
+    finder = web_finder(SourceLimits(n_attempts=2, backoff_s=0.01))
+    with running_web({"/data/": answer}) as url, pytest.raises(FinderError) as caught:
+        await find(finder, f"{url}/data/")
+    assert type(caught.value) is kind
+
+
+async def test_a_pattern_needs_an_index() -> None:
+    with pytest.raises(BadDatasetName, match="no index in HTML"):
+        await found_on({"/data/": text_list("a.root")}, "/data/*.root")
+
+
+async def test_a_page_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servicex_server.did.finders.web._MAX_BYTES", 1_000)
+    with pytest.raises(FinderError, match="larger than 1,000 bytes"):
+        await found_on({"/": Answer(b"x" * 2_000)}, "/")
+
+
+async def test_a_web_server_that_is_away_is_told() -> None:
+    with pytest.raises(FinderError, match=r"cannot read http://127\.0\.0\.1:1/x/"):
+        await find(web_finder(SourceLimits(connect_s=1.0, n_attempts=1)), "http://127.0.0.1:1/x/*.root")
+
+
+@pytest.mark.parametrize("name", ["host", "host/*/x.root", "h*st/x.root#y", "user@host/*.root"])
+def test_what_is_no_data_set_on_the_web(name: str) -> None:
+    with pytest.raises(BadDatasetName):
+        WebFinder(SourcePolicy()).check(Did("https", name))
+
+
+@pytest.mark.parametrize(
+    "name", ["127.0.0.1/*.root", "localhost/x/", "[::1]/x/", "169.254.169.254/", "a\\@b/"]
+)
+def test_hosts_on_the_web_that_are_refused(name: str) -> None:
+    with pytest.raises(SourceRefused):
+        WebFinder(SourcePolicy()).check(Did("https", name))
 
 
 # Local folders

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from seaweed_server import SeaweedServer
 from servicex_server.errors import SourceCorrupt, SourceUnavailable
 from servicex_server.source.ahead import AheadSource
 from servicex_server.source.open import open_source
@@ -20,12 +21,25 @@ from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import ByteSource, EdgeSource, SourceLimits
 from servicex_server.source.reading import Reading
 from servicex_server.source.replica import Replicas
+from servicex_server.source.stored import StoredSource
+from servicex_server.store.backends.local import LocalStore
+from servicex_server.store.protocol import Store
 from xrootd_server import XrootdServer, require_xrootd, running_xrootd
 
 DATA = random.Random(1).randbytes(3_000_000)
 LIMITS = SourceLimits(connect_s=2.0, idle_s=5.0, n_attempts=1, tail_bytes=10_000)
 
-KINDS = ("local", "root", "http", "http-one-range", "http-no-ranges", "replicas", "ahead")
+KINDS = (
+    "local",
+    "root",
+    "http",
+    "http-one-range",
+    "http-no-ranges",
+    "replicas",
+    "ahead",
+    "stored",
+    "stored-s3",
+)
 Open = Callable[[str], ByteSource]
 
 
@@ -87,6 +101,14 @@ def site(folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
+def store(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Store:
+    if kind == "stored":
+        return LocalStore(tmp_path / "store", min_free_bytes=0)
+    server: SeaweedServer = request.getfixturevalue("seaweed")
+    return server.open_store(tmp_path / "scratch")
+
+
+@pytest.fixture
 def opened(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Open]:
     policy = SourcePolicy(local_roots=(folder,), allowed_private_hosts=("localhost",))
     sources: list[ByteSource] = []
@@ -94,6 +116,13 @@ def opened(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[
     def open_one(name: str) -> ByteSource:
         if kind == "local":
             source = open_source(str(folder / name), policy)
+        elif kind in ("stored", "stored-s3"):
+            store: Store = request.getfixturevalue("store")
+            if not store.has(name) and (folder / name).exists():
+                copy = store.scratch_folder() / name
+                copy.write_bytes((folder / name).read_bytes())
+                store.put_file(name, copy)
+            source = StoredSource(f"servicex://request/{name}", store, name)
         elif kind in ("http-one-range", "http-no-ranges"):
             source = open_source(request.getfixturevalue("site") + name, policy, LIMITS)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -114,6 +114,42 @@ async def test_unknown_keys(store: Store) -> None:
         assert await store.head(key) is None
         with pytest.raises(NotFound, match=re.escape(repr(key))):
             await read(store, key)
+
+
+def test_an_open_object_is_read_by_ranges(store: Store) -> None:
+    content = bytes(range(256)) * 1000
+    known = put(store, "request/1-1", content)
+    opened = store.open_object("request/1-1")
+    with closing(opened):
+        assert opened.stored == known
+        for start, stop in [
+            (0, 1),
+            (7, 7),
+            (100, 70_000),
+            (255_999, 256_000),
+            (255_999, 2**40),
+            (2**40, 2**41),
+        ]:
+            assert opened.read(start, stop) == content[start:stop]
+    for key in ("request/2-1", "other/1-1", "request"):
+        with pytest.raises(NotFound, match=re.escape(repr(key))):
+            store.open_object(key)
+
+
+async def test_an_open_object_is_never_another_one(store: Store) -> None:
+    put(store, "request/1-1", b"before")
+    put(store, "request/2-1", b"before")
+    with (
+        closing(store.open_object("request/1-1")) as replaced,
+        closing(store.open_object("request/2-1")) as gone,
+    ):
+        put(store, "request/1-1", b"after.")
+        await store.delete("request/2-1")
+        for opened in (replaced, gone):
+            try:
+                assert opened.read(0, 6) == b"before"
+            except NotFound:
+                continue  # a store elsewhere does not keep it
 
 
 async def test_stream_gives_pieces_of_bounded_size(store: Store) -> None:

@@ -12,6 +12,7 @@ import pytest
 from deployment import Deployment
 from rabbitmq_server import RabbitServer, free_ports, running_rabbitmq
 from server_process import ServerProcess
+from web_listing import Answer, nginx_index, running_web
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +83,38 @@ def test_a_finder_beside_the_server(broker: RabbitServer, samples: Path, tmp_pat
     assert "not a name that the local finder understands" in ended[3]["title"]
 
 
+def test_a_web_finder_beside_the_server(broker: RabbitServer, samples: Path, tmp_path: Path) -> None:
+    (internal,) = free_ports(1)
+    environment = {
+        "SERVICEX_BROKER_FINDERS": "http",
+        "SERVICEX_FINDER_BROKER_URL": broker.url,
+        "SERVICEX_INTERNAL_PORT": str(internal),
+        "SERVICEX_ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
+    }
+    content = Answer((samples / "nano_dy.root").read_bytes(), "application/octet-stream")
+    pages = {f"/data/{name}.root": content for name in ("a", "b")}
+    pages["/data/"] = nginx_index("/data", ["a.root", "b.root", "notes.txt"])
+    finders = Deployment(tmp_path, {"finder_broker_url": broker.url, "allowed_private_hosts": "127.0.0.1"})
+    with running_web(pages) as url, ServerProcess(tmp_path / "up", ("--workers", "1"), environment) as server:
+        request_ids = [submit(server, f"{url}/data/*.{ending}") for ending in ("root", "nothing")]
+        role = finders.add("finder", "finder", "http")
+        try:
+            role.wait_for("ServiceX finder of http:// data sets is ready")
+            good, bad = (until_ended(server, request_id) for request_id in request_ids)
+            assert role.stop() == 0
+        finally:
+            role.kill()
+    assert (good["status"], good["files-completed"]) == ("Complete", 2)
+    assert bad["status"] == "Bad Dataset"
+    assert "does not exist: no file matches" in bad["title"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "words"),
     [
         (("finder", "nowhere"), {}, "there is no 'nowhere' finder"),
         (("finder", "rucio"), {}, "needs rucio_host"),
+        (("finder", "servicex"), {}, "is a part of each server"),
         (("finder", "static"), {}, "needs static_files"),
         (("finder", "local"), {}, "SERVICEX_FINDER_BROKER_URL"),
         (("up", "--port", "0"), {"broker_finders": "rucio"}, "SERVICEX_FINDER_BROKER_URL"),

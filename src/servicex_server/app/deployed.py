@@ -167,8 +167,9 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
     generators = await asyncio.to_thread(look_for_generators, settings)
     queue = TermQueue()
     policy = source_policy(settings, data)
+    db = await stack.enter_async_context(Database(address))
     services = Services(
-        db=await stack.enter_async_context(Database(address)),
+        db=db,
         queue=queue,
         store=MeasuredStore(open_store(**store_arguments(settings, data))),  # type: ignore[arg-type]  # plain
         policy=policy,
@@ -178,7 +179,7 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
         compressions=to_compressions(settings.compression),
         result_cache=settings.result_cache,
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
-        finders=build_finders(settings, policy),
+        finders=build_finders(settings, policy, db),
         remote_finders=await open_broker_finders(settings, stack),
         default_scheme=settings.default_scheme,
         hints=await stack.enter_async_context(AmqpHints(url, prefix=prefix)),

@@ -176,7 +176,7 @@ async def _open_services(
         # Another process may change requests, and nobody tells: waiters and dispatcher look for themselves.
         hints=HintExchange().join() if database.is_external(settings) else None,
         result_cache=settings.result_cache,
-        finders=build_finders(settings, policy),
+        finders=build_finders(settings, policy, db),
         remote_finders=await open_broker_finders(settings, stack),
         default_scheme=settings.default_scheme,
     )

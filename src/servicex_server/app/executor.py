@@ -59,7 +59,7 @@ def build(
 
     def execute(unit: Unit) -> Report:
         if isinstance(unit, PreflightUnit):
-            return preflight_unit(unit, policy, rules)
+            return preflight_unit(unit, policy, rules, store=results)
         return transform_unit(unit, results, policy, reading=rules, n_threads=n_threads, sandbox=limits)
 
     return execute

@@ -11,12 +11,14 @@ from servicex_server.app.settings import Settings
 from servicex_server.did.protocol import Finder, RemoteFinders
 from servicex_server.errors import ConfigurationError
 from servicex_server.model.did import Did
+from servicex_server.model.earlier import SCHEME
 from servicex_server.model.ids import DatasetId
 from servicex_server.queue.celery_wire import finder_queue, lookup_task
 from servicex_server.queue.transports.open import require_broker_url
 from servicex_server.source.policy import SourcePolicy
 
 if TYPE_CHECKING:
+    from servicex_server.db.session import Database
     from servicex_server.queue.transports.amqp.celery import CeleryPublisher
 
 INTERNAL_PATH = "/servicex/internal/transformation/"
@@ -80,8 +82,16 @@ def _xrootd(_settings: Settings, policy: SourcePolicy) -> Finder | None:
     return XrootdFinder(policy) if importlib.util.find_spec("XRootD") is not None else None
 
 
+def _web(_settings: Settings, policy: SourcePolicy) -> Finder:
+    from servicex_server.did.finders.web import WebFinder  # noqa: PLC0415  as above
+
+    return WebFinder(policy)
+
+
 BUILT_IN: Mapping[str, Build] = {
     "cernopendata": _cernopendata,
+    "http": _web,
+    "https": _web,
     "local": _local,
     "rucio": _rucio,
     "static": _static,
@@ -90,16 +100,25 @@ BUILT_IN: Mapping[str, Build] = {
 """By scheme; None where something it needs is missing here."""
 
 
-def build_finders(settings: Settings, policy: SourcePolicy) -> dict[str, Finder]:
+def build_finders(settings: Settings, policy: SourcePolicy, db: Database) -> dict[str, Finder]:
     """The finders inside this process, but for schemes that have one elsewhere.
+
+    Args:
+        db: where earlier requests are known.
 
     Raises:
         ConfigurationError: there is no such finder.
     """
     finders: dict[str, Finder] = {}
     for scheme in settings.finders:
+        if scheme == SCHEME:
+            from servicex_server.did.finders.earlier import EarlierFinder  # noqa: PLC0415  as above
+
+            finders[scheme] = EarlierFinder(db)
+            continue
         if scheme not in BUILT_IN:
-            message = f"finders: there is no {scheme!r}; there are {', '.join(sorted(BUILT_IN))}"
+            offered = ", ".join(sorted({*BUILT_IN, SCHEME}))
+            message = f"finders: there is no {scheme!r}; there are {offered}"
             raise ConfigurationError(message)
         if scheme not in settings.broker_finders:
             finder = BUILT_IN[scheme](settings, policy)
@@ -110,6 +129,11 @@ def build_finders(settings: Settings, policy: SourcePolicy) -> dict[str, Finder]
 
 def build_finder(settings: Settings, policy: SourcePolicy, scheme: str) -> Finder:
     """The one finder of that scheme. Raises ConfigurationError if it cannot be had here."""
+    if scheme == SCHEME:
+        message = (
+            f"the {scheme} finder is a part of each server, whose own requests it finds; do not start it"
+        )
+        raise ConfigurationError(message)
     if scheme not in BUILT_IN:
         message = f"there is no {scheme!r} finder; there are {', '.join(sorted(BUILT_IN))}"
         raise ConfigurationError(message)

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         description="Hosts at private or loopback addresses that inputs may come from (comma-separated).",
     )
     finders: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("cernopendata", "local", "rucio", "static", "xrootd"),
+        ("cernopendata", "http", "https", "local", "rucio", "servicex", "static", "xrootd"),
         description="Schemes of data sets that this server looks up by itself (comma-separated).",
     )
     broker_finders: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -23,6 +23,7 @@ from servicex_server.db.dataset import delete_unused
 from servicex_server.db.dialect import insert_once, is_one_of
 from servicex_server.db.orm import RequestRow
 from servicex_server.model.bucket import BucketKey
+from servicex_server.model.earlier import request_of
 from servicex_server.model.ids import DatasetId, RequestId
 from servicex_server.model.kinds import RequestState, ResultDestination, ResultFormat
 from servicex_server.model.lifecycle import Lifecycle
@@ -234,6 +235,12 @@ def list_active(connection: Connection) -> list[Active]:
         Active(RequestId(id_), RequestState(state), is_preflight_pending, active_since, n_files)
         for id_, state, is_preflight_pending, active_since, n_files in connection.execute(_ACTIVE)
     ]
+
+
+def find_inputs(connection: Connection) -> set[RequestId]:
+    """Requests whose results are the data set of one that has not ended."""
+    dids = connection.execute(select(_COLUMNS.did).where(_UNFINISHED)).scalars()
+    return {earlier for did in dids if (earlier := request_of(did)) is not None}
 
 
 def list_late(

@@ -272,6 +272,20 @@ def find_object(connection: Connection, request_id: RequestId, key: str) -> Buck
     return None if row is None else _to_object(row)
 
 
+def find_store_keys(connection: Connection, request_id: RequestId, names: Collection[str]) -> dict[str, str]:
+    """Where in the store the delivered objects of these names are, unless the request is deleted."""
+    rows = connection.execute(
+        select(FileResultRow.object_name, FileResultRow.store_key)
+        .join(RequestRow, RequestRow.number == FileResultRow.request_number)
+        .where(
+            RequestRow.id == request_id,
+            RequestRow.deleted_at.is_(None),
+            FileResultRow.object_name.in_(names),
+        )
+    )
+    return {row.object_name: row.store_key for row in rows if row.store_key is not None}
+
+
 def list_objects(
     connection: Connection, request_id: RequestId, *, prefix: str, after: str | None, limit: int
 ) -> list[BucketObject]:

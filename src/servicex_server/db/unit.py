@@ -11,7 +11,9 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from servicex_server.db.dialect import is_one_of
 from servicex_server.db.orm import AttemptRow, DatasetFileRow, FileResultRow, RequestRow
+from servicex_server.db.result import find_store_keys
 from servicex_server.model.compression import Compression, parse_compression
+from servicex_server.model.earlier import request_of, split_location
 from servicex_server.model.ids import DatasetId, FileId, RequestId
 from servicex_server.model.kinds import RequestState, ResultFormat
 
@@ -42,7 +44,11 @@ _SOME_FILES = select(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of every file of a request."""
+    """What is asked of every file of a request.
+
+    Attributes:
+        earlier: the request whose results its files are, if they are such.
+    """
 
     id: RequestId
     number: int
@@ -58,17 +64,23 @@ class Question:
     compression: Compression | None
     owner: str
     uses_cache: bool
+    earlier: RequestId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A file without an outcome; `attempt` is the number of the next one."""
+    """A file without an outcome; `attempt` is the number of the next one.
+
+    Attributes:
+        source_key: where in the store it is, if it is a result of an earlier request.
+    """
 
     file_id: FileId
     position: int
     paths: tuple[str, ...]
     attempt: int
     adler32: str | None = None
+    source_key: str | None = None
 
 
 def find_question(connection: Connection, request_id: RequestId) -> Question | None:
@@ -77,6 +89,7 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
         select(
             RequestRow.number,
             RequestRow.dataset_id,
+            RequestRow.did,
             RequestRow.state,
             RequestRow.is_preflight_pending,
             RequestRow.active_since,
@@ -108,6 +121,7 @@ def find_question(connection: Connection, request_id: RequestId) -> Question | N
         compression=parse_compression(row.compression, result_format) if row.compression else None,
         owner=row.owner,
         uses_cache=row.uses_cache,
+        earlier=request_of(row.did),
     )
 
 
@@ -157,13 +171,30 @@ def _find_ended(connection: Connection, number: int, file_ids: Collection[int]) 
 def _to_waiting(connection: Connection, question: Question, file_ids: Sequence[FileId]) -> list[Waiting]:
     # By id alone, as in `find_files`.
     rows = connection.execute(_SOME_FILES.where(is_one_of(connection, DatasetFileRow.id, file_ids)))
+    own = [row for row in rows if row.dataset_id == question.dataset_id]
     last = _last_attempts(connection, question.number, file_ids)
+    keys = find_source_keys(connection, question, [tuple(row.paths) for row in own])
     waiting = [
-        Waiting(FileId(row.id), row.position, tuple(row.paths), last.get(row.id, 0) + 1, row.adler32)
-        for row in rows
-        if row.dataset_id == question.dataset_id
+        Waiting(FileId(row.id), row.position, tuple(row.paths), last.get(row.id, 0) + 1, row.adler32, key)
+        for row, key in zip(own, keys, strict=True)
     ]
     return sorted(waiting, key=attrgetter("position"))
+
+
+def find_source_keys(
+    connection: Connection, question: Question, files: Sequence[tuple[str, ...]]
+) -> list[str | None]:
+    """Where in the store each of the files is, given by its paths; None for what is no such result, or gone.
+
+    Nothing but results of the one request that the question's data set names, which its owner was allowed to
+    use, is ever found: a path that somebody else made up opens nothing.
+    """
+    if question.earlier is None:
+        return [None] * len(files)
+    places = [split_location(paths[0]) if paths else None for paths in files]
+    names = [place[1] if place and place[0] == question.earlier else "" for place in places]
+    found = find_store_keys(connection, question.earlier, [name for name in names if name])
+    return [found.get(name) for name in names]
 
 
 def find_files(

@@ -16,6 +16,7 @@ _SCHEME = re.compile(r"(\w{1,64})://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\w+=[^?&#]*(&\w+=[^?&#]*)*")
 """Nothing else is a query: a `?` may also be part of a pattern of file names."""
 _PASSWORD = re.compile(r"//[^/@?]*:[^/@?]*@")
+_WEB = ("http", "https")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 GET_MODES = ("all", "available")
@@ -90,7 +91,8 @@ def parse_did(text: str, *, default_scheme: str = "rucio") -> Did:
             f"{MAX_DID_CHARACTERS:,} printable characters"
         )
         raise InvalidRequest(message)
-    if _PASSWORD.search(rest):
+    # Of `https://user:secret@host/…` the scheme's slashes belong to the URL.
+    if _PASSWORD.search(text if scheme.lower() in _WEB else rest):
         message = "the data set identifier holds a password; leave it out, names of data sets are everybody's"
         raise InvalidRequest(message)
     name, mark, query = rest.rpartition("?")

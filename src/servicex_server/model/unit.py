@@ -71,6 +71,8 @@ class TransformUnit:
         owner: who asked; users take turns.
         uses_cache: the result may be one of an earlier request, and serve later ones.
         checksum: of the file's content, if the catalogue knows it, as in `adler32:0a1b2c3d`.
+        source_key: where in the store the file is, if it is a result of an earlier request (`model.earlier`)
+            and still there.
     """
 
     request_id: RequestId
@@ -89,6 +91,7 @@ class TransformUnit:
     owner: str = ""
     uses_cache: bool = False
     checksum: str | None = None
+    source_key: str | None = None
 
     @property
     def adler32(self) -> str | None:
@@ -104,6 +107,7 @@ class PreflightUnit:
     Attributes:
         files: replicas of up to three files.
         owner: who asked; users take turns.
+        source_keys: of these files, as `TransformUnit.source_key`; empty if none is such a result.
     """
 
     request_id: RequestId
@@ -114,6 +118,7 @@ class PreflightUnit:
     deadline_s: float = 60.0
     tree_name: str | None = None
     owner: str = ""
+    source_keys: tuple[str | None, ...] = ()
 
 
 Unit = TransformUnit | PreflightUnit

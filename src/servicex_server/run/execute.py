@@ -53,6 +53,7 @@ from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import ByteSource, SourceLimits
 from servicex_server.source.reading import Reading
 from servicex_server.source.replica import FAULTS, Replicas, ReplicaSource
+from servicex_server.source.stored import opener_of
 from servicex_server.source.timed import timed
 from servicex_server.store.protocol import Store
 
@@ -345,7 +346,8 @@ def transform_unit(
     """Transforms a file and puts the result into the store; a failure is an outcome, not an exception."""
     started = time.monotonic()
     recall = Recall(store, unit) if unit.uses_cache else None
-    replicas = Replicas(unit.paths, policy, reading, adler32=unit.adler32)
+    opener = opener_of(store, unit.paths[0], unit.source_key) if unit.paths else None
+    replicas = Replicas(unit.paths, policy, reading, adler32=unit.adler32, opener=opener)
     path = store.scratch_folder() / f"{uuid.uuid4().hex}{unit.result_format.extension}"
     try:
         work = _Work(

@@ -25,6 +25,8 @@ from servicex_server.run.write.fit import check_columns, check_format
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.reading import Reading
 from servicex_server.source.replica import FAULTS, Replicas
+from servicex_server.source.stored import opener_of
+from servicex_server.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,15 @@ _PREFLIGHT_FILES = 3
 
 
 def preflight_unit(
-    unit: PreflightUnit, policy: SourcePolicy, reading: Reading | None = None
+    unit: PreflightUnit, policy: SourcePolicy, reading: Reading | None = None, *, store: Store | None = None
 ) -> PreflightDone:
     """Binds the query to a few files.
 
     It is rejected if it does not parse, or if no file that can be read fits it; a file that cannot be
     read says nothing about the query.
+
+    Args:
+        store: where results of earlier requests are; without it, none of them can be read.
     """
     rejection: str | None = None
     try:
@@ -45,7 +50,8 @@ def preflight_unit(
         if plan.script is not None:
             # What it needs shows only when it runs.
             return PreflightDone(unit.request_id)
-        rejection = _reject(plan, unit.files[:_PREFLIGHT_FILES], unit.result_format, policy, reading)
+        files = _files_of(unit, policy, reading, store)
+        rejection = _reject(plan, files, unit.result_format)
     except InvalidRequest as error:
         rejection = error.message
     except Exception:
@@ -54,18 +60,27 @@ def preflight_unit(
     return PreflightDone(unit.request_id, rejection)
 
 
-def _reject(
-    plan: Plan,
-    files: Sequence[Sequence[str]],
-    result_format: ResultFormat,
-    policy: SourcePolicy,
-    reading: Reading | None,
-) -> str | None:
+def _files_of(
+    unit: PreflightUnit, policy: SourcePolicy, reading: Reading | None, store: Store | None
+) -> list[Replicas]:
+    keys = (*unit.source_keys, *(None for _ in unit.files))
+    return [
+        Replicas(
+            paths,
+            policy,
+            reading,
+            opener=opener_of(store, paths[0], key) if store is not None and paths else None,
+        )
+        for paths, key in zip(unit.files[:_PREFLIGHT_FILES], keys, strict=False)
+    ]
+
+
+def _reject(plan: Plan, files: Sequence[Replicas], result_format: ResultFormat) -> str | None:
     """Why the query fits none of the files that can be read; None if it fits one, or none can be read."""
     faults: list[InvalidRequest] = []
     for replicas in files:
         try:
-            if _fits(plan, replicas, result_format, policy, reading):
+            if _fits(plan, replicas, result_format):
                 return None
         except (QueryError, FormatError) as fault:
             faults.append(fault)
@@ -74,19 +89,12 @@ def _reject(
     return faults[0].message if faults else None
 
 
-def _fits(
-    plan: Plan,
-    locations: Sequence[str],
-    result_format: ResultFormat,
-    policy: SourcePolicy,
-    reading: Reading | None,
-) -> bool:
+def _fits(plan: Plan, replicas: Replicas, result_format: ResultFormat) -> bool:
     """Whether a replica can be read.
 
     Raises:
         QueryError, FormatError: it can, and the query does not fit it.
     """
-    replicas = Replicas(locations, policy, reading)
     while True:
         try:
             with RootFile(replicas.open()) as file:

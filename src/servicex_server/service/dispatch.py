@@ -106,8 +106,7 @@ async def _publish_preflight(services: Services, request_id: RequestId) -> None:
         if found is None:
             services.backlog.drop_preflight(request_id)
             return
-        question, files = found
-        await services.queue.publish([_to_preflight(services, question, files)])
+        await services.queue.publish([_to_preflight(services, *found)])
     except Busy:
         services.backlog.return_preflight(request_id)
         raise
@@ -115,13 +114,15 @@ async def _publish_preflight(services: Services, request_id: RequestId) -> None:
 
 def _find_sample(
     transaction: Transaction, request_id: RequestId, limit: int
-) -> tuple[Question, list[DatasetFile]] | None:
+) -> tuple[Question, list[DatasetFile], list[str | None]] | None:
     question = units.find_question(transaction, request_id)
     if question is None or not question.is_preflight_pending or question.state not in _TRIED:
         return None
     files = datasets.list_files(transaction, question.dataset_id, limit=max(1, limit))
     # While a look-up has found nothing, the first files are what brings the request here again.
-    return (question, files) if files else None
+    if not files:
+        return None
+    return question, files, units.find_source_keys(transaction, question, [file.paths for file in files])
 
 
 async def _publish_retries(services: Services, retries: Sequence[Retry]) -> None:
@@ -191,7 +192,9 @@ def _find_working(transaction: Transaction, request_id: RequestId) -> Question |
     return question
 
 
-def _to_preflight(services: Services, question: Question, files: Iterable[DatasetFile]) -> PreflightUnit:
+def _to_preflight(
+    services: Services, question: Question, files: Iterable[DatasetFile], keys: Iterable[str | None]
+) -> PreflightUnit:
     return PreflightUnit(
         request_id=question.id,
         files=tuple(file.paths for file in files),
@@ -201,6 +204,7 @@ def _to_preflight(services: Services, question: Question, files: Iterable[Datase
         deadline_s=services.limits.preflight_deadline_s,
         tree_name=question.tree_name,
         owner=question.owner,
+        source_keys=() if question.earlier is None else tuple(keys),
     )
 
 
@@ -223,6 +227,7 @@ def _to_units(services: Services, question: Question, waiting: Iterable[Waiting]
             owner=question.owner,
             uses_cache=question.uses_cache and services.result_cache,
             checksum=_to_checksum(file.adler32),
+            source_key=file.source_key,
         )
         for file in waiting
     ]

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from servicex_server.db import kept
+from servicex_server.db import request as requests
 from servicex_server.db.kept import Kept, Totals
 from servicex_server.service.context import Services
 from servicex_server.service.retention import Doomed, Ended, bound_bytes, choose
@@ -49,10 +50,12 @@ async def find_expired(services: Services) -> list[Doomed]:
     """What goes by the rule, oldest first; a bounded number."""
     totals = await services.db.read(kept.sum_kept)
     room = await asyncio.to_thread(services.store.find_room)
+    inputs = await services.db.read(requests.find_inputs)
     ended = [
         Ended(request.id, request.finish_time, request.size_bytes)
         for request in await services.db.read(kept.list_ended, _AT_ONCE)
-        if request.finish_time is not None
+        # What is being read by another request stays until that has ended.
+        if request.finish_time is not None and request.id not in inputs
     ]
     return choose(
         services.limits.retention,

@@ -17,16 +17,19 @@ from servicex_server.db import lookup as lookups
 from servicex_server.db import request as requests
 from servicex_server.db.request import NewRequest
 from servicex_server.db.session import Transaction
+from servicex_server.did.finders.earlier import check_usable, missing
 from servicex_server.errors import (
     Busy,
     FinderError,
     InvalidRequest,
+    NotAllowed,
     NotFound,
     QueryError,
     SourceRefused,
     StoreFull,
     UnknownCodegen,
 )
+from servicex_server.model import earlier
 from servicex_server.model.did import Did, Freshness, parse_did
 from servicex_server.model.ids import DatasetId, RequestId
 from servicex_server.model.kinds import LookupStatus, RequestState, ResultDestination
@@ -52,9 +55,6 @@ from servicex_server.service.share import check_share
 from servicex_server.source import policy
 
 logger = logging.getLogger(__name__)
-
-EARLIER_REQUEST = "servicex"
-"""Scheme of what an earlier request delivered, which only those may use who may see that request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ async def submit(services: Services, principal: Principal, submission: Submissio
         LimitReached: the caller has as much unfinished work as one user may have.
     """
     inputs = await asyncio.to_thread(_check, services, submission)
-    if isinstance(inputs, Did) and inputs.scheme == EARLIER_REQUEST:
-        await get_request(services, principal, inputs.name)
+    if isinstance(inputs, Did) and inputs.scheme == earlier.SCHEME:
+        await _check_earlier(services, principal, inputs)
     new = _new_request(services, principal, submission, inputs)
     with_preflight = services.limits.preflight_files > 0
     effects = await services.db.write(
@@ -239,6 +239,22 @@ def _check_did(services: Services, text: str) -> Did:
     raise InvalidRequest(message)
 
 
+async def _check_earlier(services: Services, principal: Principal, did: Did) -> None:
+    """Returns if the caller may use the results of that request, and they can be used.
+
+    Raises:
+        InvalidRequest: the same words for a request of somebody else as for none.
+    """
+    try:
+        check_usable(await get_request(services, principal, did.name), did)
+    except (NotFound, NotAllowed) as error:
+        message = f"the data set {did.text} does not exist: {missing(did).message}"
+        raise InvalidRequest(message) from error
+    except FinderError as error:
+        message = f"the data set {did.text} cannot be input: {error.message}"
+        raise InvalidRequest(message) from error
+
+
 def _new_request(
     services: Services, principal: Principal, submission: Submission, inputs: _Inputs
 ) -> NewRequest:
@@ -307,7 +323,7 @@ def _find_dataset(
     transaction: Transaction, new: NewRequest, did: Did, limits: Limits, *, with_preflight: bool
 ) -> tuple[DatasetId, Event]:
     """The data set, and what it means for the request: known, or being looked up for it or for others."""
-    if did.scheme == EARLIER_REQUEST:
+    if did.scheme == earlier.SCHEME:
         did = replace(did, freshness=Freshness.BYPASS)  # a retry may have changed it
     oldest = new.submit_time - timedelta(seconds=limits.lookup_max_age_s)
     used = lookups.use_dataset(transaction, did, now=new.submit_time, oldest=oldest)

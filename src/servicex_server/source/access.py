@@ -7,6 +7,7 @@ import os
 import time
 
 from servicex_server.model.access import PUBLIC, SERVICE, AccessDomain
+from servicex_server.model.earlier import SCHEME
 from servicex_server.source.policy import scheme_of
 from servicex_server.source.url import split_url
 
@@ -33,6 +34,8 @@ def domain_of(location: str, reader: str) -> AccessDomain:
     scheme = scheme_of(location)
     if scheme is None or scheme == "file":
         return SERVICE
+    if scheme == SCHEME:
+        return AccessDomain.of_user(reader)  # nobody but the owner of the earlier request may read it
     url = split_url(location)
     if url.user is not None or "?" in url.rest or "#" in url.rest:
         return AccessDomain.of_user(reader)

@@ -14,19 +14,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
 from servicex_server.errors import ServicexError, SourceCorrupt, SourceRefused, SourceUnavailable
 from servicex_server.grid.identity import explain_refusal
-from servicex_server.grid.token import find_authorization
 from servicex_server.model.naming import show_location
 from servicex_server.source import multipart, ranges
 from servicex_server.source.access import digest_url
+from servicex_server.source.hop import REDIRECTS, make_request, redirected
 from servicex_server.source.multipart import CONTENT_RANGE
 from servicex_server.source.patience import PassingFault, try_often
-from servicex_server.source.policy import SourcePolicy, check_host
+from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
 from servicex_server.source.transport import CheckedTransport
 
@@ -36,8 +36,7 @@ T = TypeVar("T")
 
 _HEAD_BYTES = 32 * 1024
 """The first request asks for so much: a file's header lies within, and the directory of a small one."""
-_REDIRECTS = (301, 302, 303, 307, 308)
-_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]+"')
 _ONE_RANGE_ONLY = (200, 400, 413, 416, 431, 501)
 """Answers of servers, or of what stands before them, that do not take several ranges in one request."""
@@ -324,40 +323,19 @@ class HttpSource:
         url = self._url
         for _hop in range(self._limits.n_redirects + 1):
             with contextlib.closing(self._send(url, headers, end)) as response:
-                if response.status_code not in _REDIRECTS or "location" not in response.headers:
+                if response.status_code not in REDIRECTS or "location" not in response.headers:
                     # The next range goes straight there.
                     self._url = url
                     yield response
                     return
-                url = self._redirected(url, response.headers["location"])
+                url = redirected(url, response.headers["location"], self._policy, self.location)
         message = f"cannot read {self.location}: more than {self._limits.n_redirects} redirects"
         raise SourceUnavailable(message)
 
     def _send(self, url: str, headers: dict[str, str], end: float) -> httpx.Response:
         left_s = max(0.001, end - time.monotonic())
         timeout = httpx.Timeout(min(self._limits.idle_s, left_s), connect=min(self._limits.connect_s, left_s))
-        headers = {**headers, "Accept-Encoding": "identity", "User-Agent": "servicex-server"}
-        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout.as_dict()})
-        token = find_authorization(self._policy.grid, url)
-        if token is not None:
-            request.headers["Authorization"] = f"Bearer {token}"
-        elif request.url.userinfo:
-            auth = httpx.BasicAuth(request.url.username, request.url.password)
-            request = next(auth.auth_flow(request))
-        return self._transport.handle_request(request)
-
-    def _redirected(self, url: str, target: str) -> str:
-        following = urljoin(url, target)
-        scheme = urlsplit(following).scheme
-        if scheme not in ("http", "https"):
-            target = show_location(following)
-            message = f"{self.location} redirects to {target!r}; only http:// and https:// are followed"
-            raise SourceRefused(message)
-        if scheme == "http" and urlsplit(url).scheme == "https":
-            message = f"{self.location} redirects from https to http, which is not followed"
-            raise SourceRefused(message)
-        check_host(self._policy, following)
-        return following
+        return self._transport.handle_request(make_request(url, headers, timeout, self._policy.grid))
 
     def _read_part(
         self, response: httpx.Response, start: int, stop: int, size_bytes: int | None, end: float
@@ -430,7 +408,7 @@ class HttpSource:
     def _refuse_status(self, response: httpx.Response) -> None:
         status = response.status_code
         answer = f"the server answered {status} {response.reason_phrase}".rstrip()
-        if status in _TRANSIENT:
+        if status in TRANSIENT:
             after = response.headers.get("retry-after", "")
             raise PassingFault(answer, min(float(after), 30.0) if after.isdigit() else 0.0)
         message = f"cannot read {self.location}: {answer}"

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from servicex_server.errors import (
@@ -89,17 +89,23 @@ class Replicas:
         *,
         adler32: str | None = None,
         health: SiteHealth | None = None,
+        opener: Callable[[str], ByteSource] | None = None,
     ) -> None:
         """
         Args:
             locations: as the finder ordered them; those at sick sites are tried last.
             adler32: what the catalogue says of the file's content.
             health: what is known of sites; None for what this process knows.
+            opener: opens the locations where they are neither paths nor URLs; may raise what `open` does.
         """
         self._reading = reading or Reading()
         self._adler32 = parse_adler32(adler32) if self._reading.verify_checksums else None
         self._health = health = health or sites
-        places = places_of(locations, policy, self._reading)
+        self._opener = opener
+        if opener is None:
+            places = places_of(locations, policy, self._reading)
+        else:
+            places = [Place(location, policy) for location in locations]
         self._waiting = deque(health.sorted(places, lambda place: place.host)[:MOST_ATTEMPTS])
         self._tries: list[_Try] = []
         self._current: _Try | None = None
@@ -212,7 +218,10 @@ class Replicas:
         try:
             if place.origin:
                 check_origin(place.origin, place.policy)
-            source = open_source(place.location, place.policy, limits)
+            if self._opener is not None:
+                source = self._opener(place.location)
+            else:
+                source = open_source(place.location, place.policy, limits)
             if place.host:
                 self._health.succeeded(place.host, time.monotonic() - tried.started)
             self._verify(source)

@@ -8,7 +8,7 @@ from contextlib import aclosing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from servicex_server.store.protocol import Room, Store, StoredObject
+from servicex_server.store.protocol import OpenObject, Room, Store, StoredObject
 from servicex_server.telemetry.metrics import STORE_SECONDS
 
 
@@ -33,6 +33,10 @@ class MeasuredStore:
     def has(self, key: str) -> bool:
         with _timed("has"):
             return self._store.has(key)
+
+    def open_object(self, key: str) -> OpenObject:
+        with _timed("open"):
+            return self._store.open_object(key)
 
     def scratch_folder(self) -> Path:
         return self._store.scratch_folder()

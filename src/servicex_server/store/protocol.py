@@ -40,6 +40,24 @@ class Room:
     size_bytes: int
 
 
+class OpenObject(Protocol):
+    """One version of an object, open for reading; for any number of threads."""
+
+    @property
+    def stored(self) -> StoredObject: ...
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes `[start, stop)`; fewer where the object ends.
+
+        Raises:
+            NotFound: that version is gone (a folder keeps it readable while it is open).
+            StoreUnavailable: a store elsewhere cannot be reached.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
 class Store(Protocol):
     """Keeps immutable objects under slash-separated keys such as `<request id>/<file id>-1`.
 
@@ -81,6 +99,15 @@ class Store(Protocol):
         """Whether there is an object.
 
         Raises:
+            StoreUnavailable: a store elsewhere cannot be reached.
+        """
+        ...
+
+    def open_object(self, key: str) -> OpenObject:
+        """The object, to be read by ranges; whoever opens it closes it.
+
+        Raises:
+            NotFound: no such object.
             StoreUnavailable: a store elsewhere cannot be reached.
         """
         ...

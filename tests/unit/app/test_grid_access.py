@@ -20,6 +20,7 @@ from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.unit import PreflightDone, PreflightUnit
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.reading import Reading
+from servicex_server.store.protocol import Store
 
 GRID = ("X509_USER_PROXY", "X509_CERT_DIR", "BEARER_TOKEN_FILE", "BEARER_TOKEN")
 XROOTD = ("XrdSecGSICREATEPROXY", "XrdSecGSIUSERCERT", "XrdSecGSIUSERKEY")
@@ -69,7 +70,10 @@ def test_the_identity_reaches_a_workers_child(tmp_path: Path, monkeypatch: pytes
     data = DataDir(tmp_path)
     seen: list[SourcePolicy] = []
 
-    def looked(unit: PreflightUnit, policy: SourcePolicy, _reading: Reading) -> PreflightDone:
+    def looked(
+        unit: PreflightUnit, policy: SourcePolicy, _reading: Reading, *, store: Store
+    ) -> PreflightDone:
+        assert store.scratch_folder().is_relative_to(tmp_path)
         seen.append(policy)
         return PreflightDone(unit.request_id)
 

@@ -37,6 +37,7 @@ PLAIN[int | None] = PLAIN[int] | st.none()
 PLAIN[FileId] = PLAIN[int]
 PLAIN[RequestId] = PLAIN[str]
 PLAIN[tuple[str, ...]] = st.lists(PLAIN[str], max_size=3).map(tuple)
+PLAIN[tuple[str | None, ...]] = st.lists(PLAIN[str | None], max_size=3).map(tuple)
 PLAIN[tuple[tuple[str, ...], ...]] = st.lists(PLAIN[tuple[str, ...]], max_size=3).map(tuple)
 PLAIN[ResultFormat] = st.sampled_from(ResultFormat)
 PLAIN[Compression | None] = st.none() | st.builds(Compression, PLAIN[str], PLAIN[int | None], st.booleans())

@@ -243,6 +243,7 @@ async def test_a_deleted_data_set_is_looked_up_again(tmp_path: Path) -> None:
         ("rucio://a#b?files=3", "'#' in front of its query"),
         ("toy://x\ny", "printable"),
         ("toy://root://me:secret@host//x", "identifier holds a password"),
+        ("https://me:secret@host/x/*.root", "identifier holds a password"),
         ("toy://" + "x" * 5000, "up to 4,096"),
     ],
 )

@@ -21,7 +21,7 @@ import anyio.to_thread
 from servicex_server.errors import ConfigurationError, NotFound, ResourceExhausted
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
-from servicex_server.store.protocol import MAX_NOTE_BYTES, Room, StoredObject
+from servicex_server.store.protocol import MAX_NOTE_BYTES, OpenObject, Room, StoredObject
 
 PIECE_BYTES = 1024 * 1024
 MIN_FREE_BYTES = 64 * 1024 * 1024
@@ -113,6 +113,19 @@ class LocalStore:
 
     def has(self, key: str) -> bool:
         return _file_status(self._path(key)) is not None
+
+    def open_object(self, key: str) -> OpenObject:
+        try:
+            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            message = f"no object {key!r} in the store"
+            raise NotFound(message) from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            message = f"no object {key!r} in the store"
+            raise NotFound(message)
+        return _LocalObject(_describe(key, status), descriptor)
 
     def _check_room(self, path: Path) -> None:
         free_bytes = shutil.disk_usage(self._scratch).free
@@ -246,6 +259,30 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         return self._objects / check_key(key)
+
+
+class _LocalObject:
+    """An open file: what was opened stays readable, also if the key is put again or deleted."""
+
+    def __init__(self, stored: StoredObject, descriptor: int) -> None:
+        self.stored = stored
+        self._descriptor = descriptor
+
+    def read(self, start: int, stop: int) -> bytes:
+        pieces: list[bytes] = []
+        stop = min(stop, self.stored.size_bytes)
+        while start < stop:
+            piece = os.pread(self._descriptor, stop - start, start)
+            if not piece:
+                break
+            pieces.append(piece)
+            start += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _describe(key: str, status: os.stat_result) -> StoredObject:

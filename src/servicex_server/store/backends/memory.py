@@ -13,7 +13,7 @@ import anyio.to_thread
 from servicex_server.errors import NotFound, ResourceExhausted
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
-from servicex_server.store.protocol import MAX_NOTE_BYTES, Room, StoredObject
+from servicex_server.store.protocol import MAX_NOTE_BYTES, OpenObject, Room, StoredObject
 
 PIECE_BYTES = 1024 * 1024
 
@@ -22,6 +22,18 @@ PIECE_BYTES = 1024 * 1024
 class _Held:
     content: bytes
     known: StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class _MemoryObject:
+    stored: StoredObject
+    content: bytes
+
+    def read(self, start: int, stop: int) -> bytes:
+        return self.content[start:stop]
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class MemoryStore:
@@ -56,6 +68,13 @@ class MemoryStore:
 
     def has(self, key: str) -> bool:
         return check_key(key) in self._objects
+
+    def open_object(self, key: str) -> OpenObject:
+        held = self._objects.get(check_key(key))
+        if held is None:
+            message = f"no object {key!r} in the store"
+            raise NotFound(message)
+        return _MemoryObject(held.known, held.content)
 
     def _put(self, key: str, content: bytes) -> StoredObject:
         check_key(key)

@@ -26,6 +26,7 @@ from servicex_server.errors import (
 from servicex_server.store.backends.s3.client import Clients
 from servicex_server.store.backends.s3.credential import CredentialSource
 from servicex_server.store.backends.s3.fault import is_absent, to_fault
+from servicex_server.store.backends.s3.object import S3Object
 from servicex_server.store.backends.s3.patience import S3Patience, pauses
 from servicex_server.store.backends.s3.place import S3Place
 from servicex_server.store.backends.s3.reading import read_range
@@ -33,7 +34,7 @@ from servicex_server.store.backends.s3.signing import LONGEST_S, disposition, si
 from servicex_server.store.backends.s3.unfinished import abort_unfinished
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
-from servicex_server.store.protocol import MAX_NOTE_BYTES, Room, StoredObject
+from servicex_server.store.protocol import MAX_NOTE_BYTES, OpenObject, Room, StoredObject
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -161,6 +162,18 @@ class S3Store:
                 return False
             raise to_fault(error, self._place) from error
         return True
+
+    def open_object(self, key: str) -> OpenObject:
+        self._place.full_key(key)
+        bucket = self._clients.calling()
+        try:
+            meta = obstore.head(bucket, key)
+        except (BaseError, OSError) as error:
+            if is_absent(error):
+                message = f"no object {key!r} in the store"
+                raise NotFound(message) from error
+            raise to_fault(error, self._place) from error
+        return S3Object(bucket, self._place, _describe(key, meta), meta["e_tag"])
 
     def scratch_folder(self) -> Path:
         return self._scratch
