@@ -64,6 +64,11 @@ def text_list(*lines: str) -> Answer:
     return Answer("\n".join(lines).encode(), "text/plain")
 
 
+class _Silent(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: who has read enough hangs up."""
+
+
 @contextlib.contextmanager
 def running_web(pages: Mapping[str, Answer]) -> Iterator[str]:
     """Serves the pages by their paths, query included; yields the URL without a final slash."""
@@ -93,7 +98,7 @@ def running_web(pages: Mapping[str, Answer]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with _Silent(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
