@@ -8,10 +8,11 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import awkward as ak
 import numpy as np
+import numpy.typing as npt
 import pytest
 import qastle
 import uproot
@@ -21,7 +22,8 @@ from servicex_server.plan.bind import bind
 from servicex_server.plan.parse import parse
 from servicex_server.plan.plan import BoundOutput
 from servicex_server.plan.types import Number, Option
-from servicex_server.run.read.root import Columns, RootFile
+from servicex_server.run.read.root import RootFile
+from servicex_server.run.read.ttree import TTreeColumns
 from servicex_server.run.table import TableCounts, evaluate_empty, write_table
 from servicex_server.run.write.protocol import Encoded
 from servicex_server.source.open import open_source
@@ -243,20 +245,21 @@ def test_no_chunk_is_worked_on_after_the_writer_failed(file: RootFile) -> None:
     assert writer.n_begun == writer.n_ended < N_BASKETS
 
 
-class Optional:
+class Optional(TTreeColumns):
     """A tree whose numbers may be missing, in a layout of which their type does not tell."""
 
-    reads_ahead = False
-
-    def __init__(self, numbers: ak.contents.Content) -> None:
+    def __init__(self, tree: TTreeColumns, numbers: ak.contents.Content) -> None:
+        vars(self).update(vars(tree))
         self._numbers = ak.Array(numbers)
 
-    def type_of(self, _name: str) -> Option:
+    def type_of(self, name: str) -> Option:
         return Option(Number("int64"))
 
-    def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, ak.Array]:
-        assert (start, stop) == (0, 0)
-        return dict.fromkeys(names, self._numbers)
+    def read(
+        self, columns: Sequence[str], start: int, stop: int, keep: npt.NDArray[np.bool_] | None = None
+    ) -> dict[str, ak.Array]:
+        assert (start, stop, keep) == (0, 0, None)
+        return dict.fromkeys(columns, self._numbers)
 
 
 def test_columns_of_one_type_in_two_layouts_are_told_apart(file: RootFile) -> None:
@@ -264,6 +267,8 @@ def test_columns_of_one_type_in_two_layouts_are_told_apart(file: RootFile) -> No
     numbers = ak.contents.NumpyArray(np.zeros(0, np.int64))
     masked = ak.contents.ByteMaskedArray(ak.index.Index8(np.zeros(0, np.int8)), numbers, valid_when=True)
     indexed = ak.contents.IndexedOptionArray(ak.index.Index64(np.zeros(0, np.int64)), numbers)
-    rows = [evaluate_empty(output, cast(Columns, Optional(each))) for each in (masked, indexed, masked)]
+    tree = file.tree(output.tree)
+    assert isinstance(tree, TTreeColumns)
+    rows = [evaluate_empty(output, Optional(tree, each)) for each in (masked, indexed, masked)]
     assert len({str(each.type) for each in rows}) == 1
     assert rows[0].layout.form == rows[2].layout.form != rows[1].layout.form
