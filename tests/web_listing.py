@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from http_thread import serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,5 @@ def running_web(pages: Mapping[str, Answer]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    with _Silent(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Silent(("127.0.0.1", 0), Handler)) as url:
+        yield url
