@@ -44,7 +44,7 @@ def sweeper(data_dir: DataDirOption = None, config: ConfigOption = None) -> None
 
 def finder(
     scheme: Annotated[
-        str, typer.Argument(help="Of the data sets: cernopendata, local, rucio, static, xrootd.")
+        str, typer.Argument(help="Of the data sets: cernopendata, http, https, local, rucio, static, xrootd.")
     ],
     data_dir: DataDirOption = None,
     config: ConfigOption = None,

@@ -17,6 +17,7 @@ from servicex_server.errors import (
     UnknownDataset,
 )
 from servicex_server.model.did import Did, FoundFile
+from servicex_server.model.naming import show_location
 from servicex_server.source import policy
 from servicex_server.source.page import Page, read_page
 from servicex_server.source.policy import SourcePolicy
@@ -98,7 +99,8 @@ class WebFinder:
     def _allow(self, number: int, url: str) -> str:
         """A line of a list, if its file may be read here: a list is no way to files of this machine."""
         if policy.scheme_of(url) not in policy.REMOTE_SCHEMES:
-            message = f"line {number} of the list is no http[s]://, davs:// or root[s]:// URL: {url[:200]!r}"
+            shown = show_location(url)[:200]
+            message = f"line {number} of the list is no http[s]://, davs:// or root[s]:// URL: {shown!r}"
             raise FinderError(message)
         try:
             return policy.check(self._policy, url)

@@ -146,7 +146,7 @@ class Flight:
     def landed(self, key: UnitKey, stamp: int) -> None:
         """Its report was heard, or it is given up, as it was published with that stamp."""
         self._ended.note(key, None)
-        self._landed.note(key, stamp)
+        self._landed.note(key, max(stamp, self._landed.find(key) or stamp))
         if self._remove(key):
             self._pace.ended(self._clock())
 
