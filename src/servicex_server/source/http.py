@@ -134,6 +134,9 @@ class HttpSource:
         except BaseException:
             self.close()
             raise
+        if not head.is_whole:
+            # A try before may have been answered with the whole file, and broken off.
+            self._drop_spool()
         self._edges: dict[Block, bytes] = {(0, len(head.data)): head.data}
         self.size_bytes = head.size_bytes
         self._version = head.version
@@ -279,9 +282,7 @@ class HttpSource:
             if response.status_code == 416:
                 message = f"{self.location} is an empty file, or shorter than when it was opened"
                 raise SourceCorrupt(message)
-            self._refuse_status(response)
-        message = f"{self.location}: no answer"
-        raise SourceUnavailable(message)
+            raise self._refusal(response)
 
     def _fetch_parts(self, batch: list[Block], end: float) -> list[bytes]:
         """One request for several ranges.
@@ -295,8 +296,7 @@ class HttpSource:
             if response.status_code in _ONE_RANGE_ONLY or (response.status_code == 206 and boundary is None):
                 raise _OneRangeOnly
             if response.status_code != 206 or boundary is None:
-                self._refuse_status(response)
-                raise _OneRangeOnly
+                raise self._refusal(response)
             self._check_version(_version(response))
             most_bytes = sum(stop - start + _PART_BYTES for start, stop in batch) + _PART_BYTES
             body = self._read_body(response, most_bytes, end)
@@ -385,6 +385,11 @@ class HttpSource:
             raise PassingFault(message)
         return _Piece(0, b"", size_bytes, _version(response), _strong_tag(response), is_whole=True)
 
+    def _drop_spool(self) -> None:
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            os.close(spool)
+
     def _open_spool(self) -> int:
         if self._spool is None:
             descriptor, path = tempfile.mkstemp(prefix="servicex-spool-")
@@ -405,17 +410,17 @@ class HttpSource:
                 message = "the answer takes too long"
                 raise PassingFault(message)
 
-    def _refuse_status(self, response: httpx.Response) -> None:
+    def _refusal(self, response: httpx.Response) -> Exception:
         status = response.status_code
         answer = f"the server answered {status} {response.reason_phrase}".rstrip()
         if status in TRANSIENT:
             after = response.headers.get("retry-after", "")
-            raise PassingFault(answer, min(float(after), 30.0) if after.isdigit() else 0.0)
+            return PassingFault(answer, min(float(after), 30.0) if after.isdigit() else 0.0)
         message = f"cannot read {self.location}: {answer}"
         if status in (401, 403):
             shown, may_be_better_soon = self._explain_refusal()
-            raise (SourceUnavailable if may_be_better_soon else SourceRefused)(message + shown)
-        raise SourceUnavailable(message)
+            return (SourceUnavailable if may_be_better_soon else SourceRefused)(message + shown)
+        return SourceUnavailable(message)
 
     def _explain_refusal(self) -> tuple[str, bool]:
         """What a host that knows us was shown; others would not have been shown anything."""
@@ -433,9 +438,7 @@ class HttpSource:
             # A silent server may be waited for by one of them, but not by whoever closes.
             name = "http-close"
             threading.Thread(target=self._close_after, args=(threads,), name=name, daemon=True).start()
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            os.close(spool)
+        self._drop_spool()
 
     def _close_after(self, threads: ThreadPoolExecutor) -> None:
         threads.shutdown(cancel_futures=True)

@@ -91,9 +91,8 @@ def _cached(location: str, policy: SourcePolicy, reading: Reading) -> list[Place
     if not reading.xcache_prefixes or scheme_of(location) not in ROOT_SCHEMES:
         return []
     prefix = choose_xcache(location, reading.xcache_prefixes)
-    host = _host_of(prefix)
-    allowed = replace(policy, allowed_private_hosts=(*policy.allowed_private_hosts, host))
-    return [Place(f"{prefix.rstrip('/')}//{location}", allowed, host, origin=location)]
+    allowed = replace(policy, allowed_private_hosts=(*policy.allowed_private_hosts, split_url(prefix).host))
+    return [Place(f"{prefix.rstrip('/')}//{location}", allowed, _host_of(prefix), origin=location)]
 
 
 def choose_xcache(location: str, prefixes: Sequence[str]) -> str:

@@ -309,6 +309,7 @@ class ReplicaSource:
         self._left: list[ByteSource] = []
         self._lock = threading.Lock()
         self._fault: ServicexError | None = None
+        self._is_closed = False
         self.identity = source.identity
         self.fingerprint = source.fingerprint
         self.size_bytes = source.size_bytes
@@ -341,6 +342,9 @@ class ReplicaSource:
                 raise self._fault
             if failed is not self._source:
                 return
+            if self._is_closed:
+                # A fetch ahead that ends late; others may be reading from the next replica by now.
+                raise fault
             try:
                 following = self._replicas.succeed(failed, fault)
             except FAULTS as error:
@@ -351,5 +355,7 @@ class ReplicaSource:
             self._source = following
 
     def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
         for source in (*self._left, self._source):
             source.close()

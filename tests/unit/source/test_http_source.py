@@ -127,6 +127,18 @@ def test_a_server_without_ranges_is_read_whole(site: Site) -> None:
     assert len(site.seen) == 1
 
 
+def test_what_came_of_a_whole_file_is_forgotten_when_ranges_come(site: Site) -> None:
+    def break_off_first(handler: Handler) -> None:
+        if len(site.seen) == 1:
+            handler.close_connection = True
+            handler.reply(200, DATA[:100], Content_Length=str(len(DATA)))
+        else:
+            handler.reply_range()
+
+    site.routes["/flaky"] = break_off_first
+    assert read_all(site.url("/flaky")) == DATA
+
+
 def test_a_large_file_from_a_server_without_ranges_is_not_fetched(site: Site) -> None:
     site.routes["/whole"] = lambda handler: handler.reply(200, DATA)
     with pytest.raises(SourceUnavailable, match="does not serve byte ranges"):

@@ -23,6 +23,13 @@ def locations(given: list[str], reading: Reading) -> list[str]:
     return [place.location for place in places_of(given, POLICY, reading)]
 
 
+def test_a_cache_in_a_private_network_needs_no_permission() -> None:
+    cache = "root://cache.internal.example:1094//"
+    cached, replica = places_of(["root://a.example//x.root"], POLICY, Reading(xcache_prefixes=(cache,)))
+    assert cached.policy.allowed_private_hosts == ("cache.internal.example",)
+    assert replica.policy.allowed_private_hosts == ()
+
+
 def test_caches_are_asked_before_the_replicas_themselves() -> None:
     given = ["root://a.example//store/x.root", "https://b.example/store/x.root"]
     assert locations(given, Reading(xcache_prefixes=CACHES[:1])) == [CACHES[0] + given[0], *given]
