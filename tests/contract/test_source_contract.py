@@ -184,3 +184,11 @@ def test_the_edges_are_those_of_the_file(opened: Open) -> None:
     source = opened("data")
     if isinstance(source, EdgeSource):
         assert all(data == DATA[start:stop] for (start, stop), data in source.edges().items())
+
+
+def test_a_closed_source_reads_nothing_more(opened: Open) -> None:
+    source = opened("data")
+    source.close()
+    # From the middle: the edges may be in memory.
+    with pytest.raises(SourceUnavailable):
+        source.read_ranges([(1_000_000, 1_500_000)])

@@ -72,9 +72,11 @@ def proxy(server: XrootdServer, scheme: str) -> Iterator[FaultyProxy]:
 
 
 @pytest.fixture(autouse=True)
-def health(monkeypatch: pytest.MonkeyPatch) -> None:
+def sites(monkeypatch: pytest.MonkeyPatch) -> SiteHealth:
     """Each test with sites that nobody knows yet."""
-    monkeypatch.setattr(replica, "sites", SiteHealth())
+    fresh = SiteHealth()
+    monkeypatch.setattr(replica, "sites", fresh)
+    return fresh
 
 
 def url(server: XrootdServer, scheme: str, name: str = "x.root", port: int | None = None) -> str:
@@ -192,7 +194,12 @@ def test_an_error_of_all_replicas_tells_of_each(
 
 
 def test_a_slow_site_gets_company(
-    scheme: str, proxy: FaultyProxy, server: XrootdServer, files: dict[str, Path], tmp_path: Path
+    scheme: str,
+    proxy: FaultyProxy,
+    server: XrootdServer,
+    files: dict[str, Path],
+    tmp_path: Path,
+    sites: SiteHealth,
 ) -> None:
     proxy.stall()
     patient = replace(LIMITS, connect_s=5.0, idle_s=5.0, open_s=5.0, hedge_s=0.05)
@@ -200,7 +207,8 @@ def test_a_slow_site_gets_company(
     summary = transform(tmp_path, first, second, reading=Reading(patient))
     assert_delivered(summary, files)
     assert summary.location == second
-    assert "slower to open" in summary.replicas[0].outcome
+    assert "faster to open" in summary.replicas[0].outcome
+    assert not sites.is_sick(f"localhost:{proxy.port}"), "slow is not sick"
 
 
 def test_company_helps_nobody_if_all_fail(scheme: str, server: XrootdServer, tmp_path: Path) -> None:

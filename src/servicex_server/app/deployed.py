@@ -21,7 +21,13 @@ from servicex_server.app.finders import build_finders, open_broker_finders
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.http import HttpServer
 from servicex_server.app.internal import internal_port
-from servicex_server.app.ports import require_deployment, source_policy, store_arguments, to_limits
+from servicex_server.app.ports import (
+    naming_policy,
+    require_deployment,
+    source_policy,
+    store_arguments,
+    to_limits,
+)
 from servicex_server.app.settings import Settings, to_compressions
 from servicex_server.db.session import Database, Transaction
 from servicex_server.errors import ConfigurationError, DatabaseUnavailable
@@ -166,20 +172,19 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
     url, prefix = _broker(settings)
     generators = await asyncio.to_thread(look_for_generators, settings)
     queue = TermQueue()
-    policy = source_policy(settings, data)
     db = await stack.enter_async_context(Database(address))
     services = Services(
         db=db,
         queue=queue,
         store=MeasuredStore(open_store(**store_arguments(settings, data))),  # type: ignore[arg-type]  # plain
-        policy=policy,
+        policy=naming_policy(settings, data),
         limits=to_limits(settings),
         codegens=generators.offered,
         withheld=generators.withheld,
         compressions=to_compressions(settings.compression),
         result_cache=settings.result_cache,
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
-        finders=build_finders(settings, policy, db),
+        finders=build_finders(settings, source_policy(settings, data), db),
         remote_finders=await open_broker_finders(settings, stack),
         default_scheme=settings.default_scheme,
         hints=await stack.enter_async_context(AmqpHints(url, prefix=prefix)),

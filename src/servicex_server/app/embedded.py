@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.ports import (
     executor,
+    naming_policy,
     source_policy,
     store_arguments,
     to_limits,
@@ -162,21 +163,20 @@ async def _open_services(
     looking = asyncio.create_task(asyncio.to_thread(look_for_generators, settings))
     db = await stack.enter_async_context(Database(await database.prepare_when_up(settings)))
     generators = await looking
-    policy = source_policy(settings, data)
     services = Services(
         db=db,
         codegens=generators.offered,
         withheld=generators.withheld,
         queue=queue,
         store=MeasuredStore(open_store(**store_arguments(settings, data))),  # type: ignore[arg-type]  # plain values
-        policy=policy,
+        policy=naming_policy(settings, data),
         limits=to_limits(settings),
         compressions=to_compressions(settings.compression),
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
         # Another process may change requests, and nobody tells: waiters and dispatcher look for themselves.
         hints=HintExchange().join() if database.is_external(settings) else None,
         result_cache=settings.result_cache,
-        finders=build_finders(settings, policy, db),
+        finders=build_finders(settings, source_policy(settings, data), db),
         remote_finders=await open_broker_finders(settings, stack),
         default_scheme=settings.default_scheme,
     )

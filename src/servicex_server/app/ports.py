@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -52,11 +53,17 @@ def local_roots(settings: Settings) -> tuple[Path, ...]:
     return settings.local_roots
 
 
-def source_policy(settings: Settings, data: DataDir) -> SourcePolicy:
-    """What inputs may be read: below local roots, and what workers find in mounted folders."""
+def naming_policy(settings: Settings, data: DataDir) -> SourcePolicy:
+    """What requests may name as input: what may be read, and paths that workers find in mounted folders."""
     mounted = tuple(Path(prefix) for prefix in settings.host_mount if prefix.startswith("/"))
+    policy = source_policy(settings, data)
+    return replace(policy, local_roots=policy.local_roots + mounted)
+
+
+def source_policy(settings: Settings, data: DataDir) -> SourcePolicy:
+    """What may be read here. Mounted folders are opened for what lies below them, one by one."""
     return SourcePolicy(
-        local_roots=local_roots(settings) + mounted,
+        local_roots=local_roots(settings),
         forbidden_folders=(data.path,),
         allowed_private_hosts=settings.allowed_private_hosts,
         grid=grid_access(settings, data),

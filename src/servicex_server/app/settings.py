@@ -382,8 +382,8 @@ class Settings(BaseSettings):
     @field_validator("host_mount")
     @classmethod
     def _check_mounts(cls, value: dict[str, str]) -> dict[str, str]:
-        if any(not prefix or not folder.startswith("/") for prefix, folder in value.items()):
-            message = "each must be `prefix=/folder`"
+        if any(not prefix.strip("/") or not folder.startswith("/") for prefix, folder in value.items()):
+            message = "each must be `prefix=/folder`, and the prefix more than `/`"
             raise ValueError(message)
         return value
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, func, select, update
 
 from servicex_server.db.orm import RequestRow
+from servicex_server.db.request import find_inputs
 from servicex_server.model.ids import RequestId
 from servicex_server.model.kinds import RequestState
 
@@ -82,7 +83,16 @@ def list_ended(connection: Connection, limit: int) -> list[Kept]:
 
 
 def hide_ended(connection: Connection, request_id: RequestId, finish_time: datetime, now: datetime) -> bool:
-    """Marks the request as deleted if it still is as it was seen, not running again; whether it was."""
+    """Marks the request as deleted if it still is as it was seen, not running again nor input of another.
+
+    Returns:
+        Whether it was.
+    """
+    # A submit that names it as input holds it until it is stored itself.
+    held = select(RequestRow.number).where(RequestRow.id == request_id).with_for_update()
+    connection.execute(held)
+    if request_id in find_inputs(connection):
+        return False
     change = (
         update(RequestRow)
         .where(

@@ -243,6 +243,12 @@ def find_inputs(connection: Connection) -> set[RequestId]:
     return {earlier for did in dids if (earlier := request_of(did)) is not None}
 
 
+def hold_input(connection: Connection, request_id: RequestId) -> bool:
+    """Whether that request is there, so that its results can be read; it is not hidden before this ends."""
+    query = select(_COLUMNS.number).where(_COLUMNS.id == request_id, _COLUMNS.deleted_at.is_(None))
+    return connection.execute(query.with_for_update(read=True)).first() is not None
+
+
 def list_late(
     connection: Connection, *, active_before: datetime, with_pending_preflight: bool = False
 ) -> list[Late]:

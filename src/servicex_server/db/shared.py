@@ -89,8 +89,9 @@ def mark_removed(connection: Connection, keys: Collection[str], now: datetime) -
 
 
 def forget_removed(connection: Connection, before: datetime) -> int:
-    """Drops what is known of objects that were removed before that time; returns of how many."""
-    return connection.execute(delete(SharedObjectRow).where(_COLUMNS.removed_at < before)).rowcount
+    """Drops what is known of some objects that were removed before that time; returns of how many."""
+    some = select(_COLUMNS.store_key).where(_COLUMNS.removed_at < before).limit(_AT_ONCE)
+    return connection.execute(delete(SharedObjectRow).where(_COLUMNS.store_key.in_(some))).rowcount
 
 
 def count_objects(connection: Connection) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import httpx
@@ -40,8 +40,7 @@ async def answer(finder: Finder, did: Did, dataset_url: str) -> None:
     n_files = size_bytes = n_events = 0
     async with httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client:
         try:
-            finder.check(did)
-            async for batch in iter_found(finder, did, most_files=_MAX_FILES):
+            async for batch in _iter_batches(finder, did):
                 for start in range(0, len(batch), _AT_ONCE):
                     part = batch[start : start + _AT_ONCE]
                     await _put(client, f"{dataset_url}/files", [_entry(file) for file in part])
@@ -66,6 +65,20 @@ async def answer(finder: Finder, did: Did, dataset_url: str) -> None:
         }
         await _put(client, f"{dataset_url}/complete", summary)
     logger.info("lookup.done: %s, %d files", did.text, n_files)
+
+
+async def _iter_batches(finder: Finder, did: Did) -> AsyncIterator[Sequence[FoundFile]]:
+    """What is found; whatever goes wrong inside the finder is one of our errors, and so reaches its user."""
+    try:
+        finder.check(did)
+        async for batch in iter_found(finder, did, most_files=_MAX_FILES):
+            yield batch
+    except (ServicexError, ValueError):
+        raise
+    except Exception as error:
+        logger.exception("the look-up of %s failed", did.text)
+        message = f"the finder failed ({type(error).__name__}); see its log"
+        raise FinderError(message) from error
 
 
 async def refuse(dataset_url: str, error: ServicexError) -> None:

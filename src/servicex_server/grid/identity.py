@@ -60,9 +60,9 @@ def explain_refusal(access: GridAccess, host: str, now: datetime | None = None) 
         host: of the storage.
         now: for tests.
     """
-    now = now or datetime.now(UTC)
     if access.is_callers:
         return "; is there a valid proxy (X509_USER_PROXY) or token (BEARER_TOKEN_FILE)?", False
+    now = now or datetime.now(UTC)
     parts, is_over = [], False
     try:
         proxy, token = find_proxy(access), find_token(access)
@@ -71,7 +71,7 @@ def explain_refusal(access: GridAccess, host: str, now: datetime | None = None) 
         return "; this server's proxy or token cannot be read (its log tells why)", True
     if proxy is not None:
         is_over = proxy.expires_at <= now
-        parts.append(f"the proxy of this server {'EXPIRED, it was' if is_over else 'is'} that of {proxy}")
+        parts.append(_say_proxy(proxy, now))
     if token is not None and not access.is_trusted(host):
         parts.append(f"its bearer token is not shown to {host} (`grid_hosts`)")
     elif token is not None:
@@ -81,3 +81,21 @@ def explain_refusal(access: GridAccess, host: str, now: datetime | None = None) 
     if not parts:
         return "; this server has no proxy (`x509_proxy_file`) and no token (`bearer_token_file`) now", False
     return "; " + ", ".join(parts), is_over
+
+
+def explain_proxy(access: GridAccess, now: datetime | None = None) -> str:
+    """What a service that takes nothing but a proxy was shown, as the end of a sentence."""
+    try:
+        proxy = find_proxy(access)
+    except CredentialError as error:
+        log.warning("grid.unreadable: %s", error.message)
+        return "; this server's proxy cannot be read (its log tells why)"
+    if proxy is None:
+        return "; this server has no proxy (`x509_proxy_file`)"
+    return f"; {_say_proxy(proxy, now or datetime.now(UTC))}"
+
+
+def _say_proxy(proxy: Proxy, now: datetime) -> str:
+    return (
+        f"the proxy of this server {'EXPIRED, it was' if proxy.expires_at <= now else 'is'} that of {proxy}"
+    )

@@ -41,7 +41,8 @@ async def remove_doomed(services: Services) -> int:
         await _remove(services, keys)
         await services.db.write(shared.mark_removed, keys, services.clock())
         gone += len(keys)
-    await services.db.write(shared.forget_removed, services.clock() - _REMEMBERED)
+    while await services.db.write(shared.forget_removed, services.clock() - _REMEMBERED):
+        pass
     return gone
 
 

@@ -309,6 +309,9 @@ def _store_look_up(
     if requests.find_number(transaction, new.id) is not None:
         return ()
     check_share(transaction, new.owner, new.id, 0, limits)
+    if did.scheme == earlier.SCHEME and not requests.hold_input(transaction, RequestId(did.name)):
+        message = f"the data set {did.text} does not exist: {missing(did).message}"
+        raise InvalidRequest(message)
     dataset_id, event = _find_dataset(transaction, new, did, limits, with_preflight=with_preflight)
     life, effects = step(Lifecycle(), event)
     requests.insert_request(transaction, new, dataset_id, life, has_ended=life.state.is_terminal)

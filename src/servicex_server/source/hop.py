@@ -18,9 +18,17 @@ REDIRECTS = (301, 302, 303, 307, 308)
 def make_request(
     url: str, headers: dict[str, str], timeout: httpx.Timeout, grid: GridAccess
 ) -> httpx.Request:
-    """A GET with the token for that host, if there is one, else with the user and password of the URL."""
+    """A GET with the token for that host, if there is one, else with the user and password of the URL.
+
+    Raises:
+        SourceRefused: it is no URL that HTTP could ask for.
+    """
     headers = {**headers, "Accept-Encoding": "identity", "User-Agent": "servicex-server"}
-    request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout.as_dict()})
+    try:
+        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout.as_dict()})
+    except (httpx.InvalidURL, ValueError) as error:  # names that IDNA cannot encode are the latter
+        message = f"cannot read {show_location(url)}: it is no URL for HTTP: {error}"
+        raise SourceRefused(message) from error
     token = find_authorization(grid, url)
     if token is not None:
         request.headers["Authorization"] = f"Bearer {token}"
@@ -40,8 +48,12 @@ def redirected(url: str, target: str, policy: SourcePolicy, location: str) -> st
     Raises:
         SourceRefused: it is no HTTP, less protected than before, or a host that is not read from.
     """
-    following = urljoin(url, target)
-    scheme = urlsplit(following).scheme
+    try:
+        following = urljoin(url, target)
+        scheme = urlsplit(following).scheme
+    except ValueError as error:
+        message = f"{location} redirects to what is no URL: {error}"
+        raise SourceRefused(message) from error
     if scheme not in ("http", "https"):
         target = show_location(following)
         message = f"{location} redirects to {target!r}; only http:// and https:// are followed"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import tempfile
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -28,6 +25,7 @@ from servicex_server.source.multipart import CONTENT_RANGE
 from servicex_server.source.patience import PassingFault, try_often
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
+from servicex_server.source.spool import Spool
 from servicex_server.source.transport import CheckedTransport
 
 Block = tuple[int, int]
@@ -36,6 +34,8 @@ T = TypeVar("T")
 
 _HEAD_BYTES = 32 * 1024
 """The first request asks for so much: a file's header lies within, and the directory of a small one."""
+_MOVED_ON = (401, 403, 404, 410)
+"""Answers of a place that we were once sent to, when it holds the file no more or its signature has ended."""
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]+"')
 _ONE_RANGE_ONLY = (200, 400, 413, 416, 431, 501)
@@ -117,7 +117,8 @@ class HttpSource:
         self._lock = threading.Lock()
         self._tail_lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
-        self._spool: int | None = None
+        self._spool: Spool | None = None
+        self._is_closed = False
         self._takes_ranges = self._limits.n_ranges > 1
         # The transport is used without a client: the environment's proxies would hide the address from the
         # check, and a client logs URLs with whatever secrets they hold.
@@ -202,8 +203,9 @@ class HttpSource:
         return [ranges.cut(fetched, start, stop) for start, stop in wanted]
 
     def _read_blocks(self, blocks: list[Block]) -> list[bytes]:
-        if self._spool is not None:
-            return [os.pread(self._spool, stop - start, start) for start, stop in blocks]
+        spool = self._spool
+        if spool is not None:
+            return [self._spooled(spool, start, stop) for start, stop in blocks]
         if len(blocks) > 1 and self._takes_ranges:
             try:
                 batches = ranges.share(
@@ -218,6 +220,12 @@ class HttpSource:
                 self._takes_ranges = False
         return self._map(self._read_block, blocks)
 
+    def _spooled(self, spool: Spool, start: int, stop: int) -> bytes:
+        try:
+            return spool.read(start, stop)
+        except ValueError as error:
+            raise self._closed() from error
+
     def _map(self, read: Callable[[P], T], places: Sequence[P]) -> list[T]:
         if len(places) < 2:
             return [read(place) for place in places]
@@ -225,6 +233,8 @@ class HttpSource:
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:
+            if self._is_closed:
+                raise self._closed()
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(
                     self._limits.n_connections, thread_name_prefix="http-range"
@@ -252,6 +262,10 @@ class HttpSource:
 
     def _changed(self) -> SourceUnavailable:
         message = f"{self.location} changed while it was read"
+        return SourceUnavailable(message)
+
+    def _closed(self) -> SourceUnavailable:
+        message = f"{self.location} is read no more"
         return SourceUnavailable(message)
 
     def _try_often(self, attempt: Callable[[float], T], total_s: float) -> T:
@@ -321,18 +335,30 @@ class HttpSource:
     @contextlib.contextmanager
     def _follow(self, headers: dict[str, str], end: float) -> Iterator[httpx.Response]:
         url = self._url
+        is_straight = url != self._first_url
         for _hop in range(self._limits.n_redirects + 1):
             with contextlib.closing(self._send(url, headers, end)) as response:
                 if response.status_code not in REDIRECTS or "location" not in response.headers:
-                    # The next range goes straight there.
-                    self._url = url
+                    if is_straight and response.status_code in _MOVED_ON:
+                        # Whoever sent us there may know a better place by now.
+                        message = (
+                            f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
+                        )
+                        raise PassingFault(message)
+                    if response.is_success:
+                        # The next range goes straight there.
+                        self._url = url
                     yield response
                     return
+                is_straight = False
                 url = redirected(url, response.headers["location"], self._policy, self.location)
         message = f"cannot read {self.location}: more than {self._limits.n_redirects} redirects"
         raise SourceUnavailable(message)
 
     def _send(self, url: str, headers: dict[str, str], end: float) -> httpx.Response:
+        if self._is_closed:
+            # Its connections have been let go of; new ones would stay open.
+            raise self._closed()
         left_s = max(0.001, end - time.monotonic())
         timeout = httpx.Timeout(min(self._limits.idle_s, left_s), connect=min(self._limits.connect_s, left_s))
         return self._transport.handle_request(make_request(url, headers, timeout, self._policy.grid))
@@ -374,11 +400,11 @@ class HttpSource:
         spool = self._open_spool()
         size_bytes = 0
         end = time.monotonic() + self._limits.read_s(int(length) if length.isdigit() else bound)
-        os.ftruncate(spool, 0)
+        spool.clear()
         for piece in self._pieces(response, end):
             if size_bytes + len(piece) > bound:
                 raise SourceUnavailable(too_large)
-            os.pwrite(spool, piece, size_bytes)
+            spool.write(piece, size_bytes)
             size_bytes += len(piece)
         if length.isdigit() and size_bytes != int(length):
             message = f"the answer ended after {size_bytes} of {length} bytes"
@@ -388,14 +414,11 @@ class HttpSource:
     def _drop_spool(self) -> None:
         spool, self._spool = self._spool, None
         if spool is not None:
-            os.close(spool)
+            spool.close()
 
-    def _open_spool(self) -> int:
+    def _open_spool(self) -> Spool:
         if self._spool is None:
-            descriptor, path = tempfile.mkstemp(prefix="servicex-spool-")
-            # Without a name it goes away with the process, whatever happens.
-            Path(path).unlink()
-            self._spool = descriptor
+            self._spool = Spool()
         return self._spool
 
     def _pieces(self, response: httpx.Response, end: float) -> Iterator[bytes]:
@@ -414,8 +437,7 @@ class HttpSource:
         status = response.status_code
         answer = f"the server answered {status} {response.reason_phrase}".rstrip()
         if status in TRANSIENT:
-            after = response.headers.get("retry-after", "")
-            return PassingFault(answer, min(float(after), 30.0) if after.isdigit() else 0.0)
+            return PassingFault(answer, retry_after_s(response))
         message = f"cannot read {self.location}: {answer}"
         if status in (401, 403):
             shown, may_be_better_soon = self._explain_refusal()
@@ -431,7 +453,9 @@ class HttpSource:
         return explain_refusal(self._policy.grid, host)
 
     def close(self) -> None:
-        threads, self._threads = self._threads, None
+        with self._lock:
+            self._is_closed = True
+            threads, self._threads = self._threads, None
         if threads is None:
             self._transport.close()
         else:
@@ -452,6 +476,12 @@ def to_http(url: str) -> str:
     'https://host/x.root'
     """
     return f"https{url[4:]}" if url[:5].lower() == "davs:" else url
+
+
+def retry_after_s(response: httpx.Response) -> float:
+    """How long the server wants to be left alone, within bounds; 0 if it does not say so in seconds."""
+    after = response.headers.get("retry-after", "")
+    return min(float(after), 30.0) if after.isascii() and after.isdigit() else 0.0
 
 
 def _version(response: httpx.Response) -> str:

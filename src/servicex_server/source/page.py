@@ -12,7 +12,7 @@ import httpx
 from servicex_server.errors import SourceMissing, SourceRefused, SourceUnavailable
 from servicex_server.model.naming import show_location
 from servicex_server.source.hop import REDIRECTS, make_request, redirected
-from servicex_server.source.http import TRANSIENT
+from servicex_server.source.http import TRANSIENT, retry_after_s
 from servicex_server.source.patience import PassingFault, try_often
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
@@ -102,7 +102,7 @@ class _Reader:
             return
         answer = f"the server answered {status} {response.reason_phrase}".rstrip()
         if status in TRANSIENT:
-            raise PassingFault(answer)
+            raise PassingFault(answer, retry_after_s(response))
         message = f"cannot read {self.shown}: {answer}"
         if status in _ABSENT:
             raise SourceMissing(message)

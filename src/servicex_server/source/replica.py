@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from servicex_server.errors import (
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _TRIES_WITH_OTHERS_LEFT = 2
 """A replica is not worth more of them while another one waits."""
+_SLOWER = "not needed: another replica was faster to open"
 _SIDE_BY_SIDE = 2
 """Replicas that are being opened at once."""
 
@@ -45,6 +47,7 @@ class _Try:
 
     Attributes:
         fault: why it was left.
+        outcome: what came of it, where that is no fault.
         seconds: until it was done with; None while it is in use.
     """
 
@@ -52,11 +55,13 @@ class _Try:
     started: float
     source: ByteSource | None = None
     fault: Fault | None = None
+    outcome: str = READ
     seconds: float | None = None
 
-    def end(self, fault: Fault | None = None) -> None:
+    def end(self, fault: Fault | None = None, outcome: str = READ) -> None:
         if self.seconds is None:
             self.fault = fault
+            self.outcome = outcome
             self.seconds = time.monotonic() - self.started
 
     def told_fault(self) -> str:
@@ -66,10 +71,11 @@ class _Try:
     def told(self) -> ReplicaAttempt:
         seconds = time.monotonic() - self.started if self.seconds is None else self.seconds
         location = show_location(self.place.location)
-        outcome = READ
+        outcome = self.outcome
         if self.fault is not None:
-            # The location stands beside it.
+            # The location stands beside it already.
             outcome = self.fault.message.replace(f" {location}", "")
+            outcome = outcome.removeprefix(f"{location}: ").removeprefix(f"{location} ")
         return ReplicaAttempt(location, outcome, round(seconds, 3))
 
 
@@ -128,8 +134,10 @@ class Replicas:
 
     @property
     def given_location(self) -> str:
-        """The same as it was given; may hold a secret."""
-        return "" if self._current is None else self._current.place.location
+        """The same as it was given, though a cache reads it for us; may hold a secret."""
+        if self._current is None:
+            return ""
+        return self._current.place.origin or self._current.place.location
 
     @property
     def attempts(self) -> tuple[ReplicaAttempt, ...]:
@@ -240,24 +248,25 @@ class Replicas:
 
     def _open_hedged(self, hedge_s: float) -> _Try | None:
         """The first of some replicas to open. Each gets a while before the next one is asked beside it."""
-        contest = Contest(self._try, _close)
         running: list[_Try] = []
-        while running or self._waiting:
-            if self._waiting and len(running) < _SIDE_BY_SIDE:
-                running.append(self._begin())
-                contest.enter(running[-1])
-            may_enter = bool(self._waiting) and len(running) < _SIDE_BY_SIDE
-            # Otherwise there is nothing better to do than to wait; opening has its own bounds.
-            done = contest.wait(hedge_s if may_enter else None)
-            if done is None:
-                continue
-            running.remove(done)
-            if done.source is not None:
-                contest.close()
-                for each in running:
-                    message = f"{show_location(each.place.location)} was slower to open than another replica"
-                    self._leave(each, SiteUnavailable(message))
-                return done
+        with closing(Contest(self._try, _close)) as contest:
+            while running or self._waiting:
+                if self._waiting and len(running) < _SIDE_BY_SIDE:
+                    running.append(self._begin())
+                    contest.enter(running[-1])
+                may_enter = bool(self._waiting) and len(running) < _SIDE_BY_SIDE
+                # Otherwise there is nothing better to do than to wait; opening has its own bounds.
+                done = contest.wait(hedge_s if may_enter else None)
+                if done is None:
+                    continue
+                running.remove(done)
+                if done.source is not None:
+                    for each in running:
+                        # Slow is not sick: it is there for when the faster one fails. What its site is worth
+                        # is noted when it has opened.
+                        each.end(outcome=_SLOWER)
+                        self._waiting.append(each.place)
+                    return done
         return None
 
     def _worst(self) -> ServicexError:

@@ -27,6 +27,7 @@ class StoredSource:
         """
         self.location = location
         self.bytes_read = 0
+        self._is_closed = False
         self._lock = threading.Lock()
         try:
             self._object = store.open_object(key)
@@ -47,6 +48,9 @@ class StoredSource:
         return [ranges.cut(fetched, start, stop) for start, stop in wanted]
 
     def _read(self, start: int, stop: int) -> bytes:
+        if self._is_closed:
+            message = f"{self.location} is read no more"
+            raise SourceUnavailable(message)
         try:
             data = self._object.read(start, stop)
         except NotFound as error:
@@ -61,6 +65,7 @@ class StoredSource:
         return data
 
     def close(self) -> None:
+        self._is_closed = True
         self._object.close()
 
 

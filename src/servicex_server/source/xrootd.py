@@ -34,6 +34,7 @@ _VECTOR_RANGE_BYTES = 2 * 1024 * 1024 - 16
 _NOT_AUTHORISED = (3010, 3030)
 """kXR_NotAuthorized and kXR_AuthFailed of the protocol."""
 _AUTH_FAILED = 204
+_TIME_IS_UP = (103, 206)
 """The client's own code for a server with whom no method of authentication works."""
 _CLIENTS_PARAMETER = re.compile(r"[?&]xrd(cl)?\.", re.IGNORECASE)
 """Tells the client, not the server, what to do: which files to take for keys and tokens, say."""
@@ -183,7 +184,11 @@ class XrootdSource:
 
     def _begin(self, call: Callable[..., Any], *arguments: object, seconds: float) -> _Answer:
         answer = _Answer(time.monotonic() + seconds, self._file)
-        status = call(*arguments, timeout=max(1, math.ceil(seconds)), callback=answer.take)
+        try:
+            status = call(*arguments, timeout=max(1, math.ceil(seconds)), callback=answer.take)
+        except ValueError as error:  # the file is closed, by another thread say
+            message = f"{self.location} is read no more"
+            raise SourceUnavailable(message) from error
         if not status.ok:
             answer.take(status, None, None)
         return answer
@@ -204,6 +209,10 @@ class XrootdSource:
             return answer.response
         reason = str(status.message).strip() or f"error {status.code}"
         is_refusal = status.errno in _NOT_AUTHORISED or status.code == _AUTH_FAILED
+        if status.code in _TIME_IS_UP:
+            # The client's own clock was faster than ours.
+            message = f"the server does not answer in time ({verb})"
+            raise PassingFault(message)
         if status.code != _SERVERS_ANSWER and not is_refusal:
             raise PassingFault(reason)
         if has_many and status.errno in _TOO_MUCH:

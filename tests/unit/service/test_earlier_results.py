@@ -26,7 +26,7 @@ from servicex_server.run.execute import transform_unit
 from servicex_server.run.preflight import preflight_unit
 from servicex_server.service.context import Services
 from servicex_server.service.delete import delete, purge
-from servicex_server.service.expire import expire
+from servicex_server.service.expire import expire, find_expired
 from servicex_server.service.read import list_results
 from servicex_server.service.retention import Retention
 from servicex_server.service.submit import submit
@@ -189,13 +189,53 @@ async def test_the_sweep_spares_what_is_being_read(bench: Bench) -> None:
         USER,
         bench.submission(N_FILES, **of(first)),
     )
-    old = replace(
-        bench.services,
-        limits=replace(QUICK, retention=Retention(max_age_s=60.0)),
-        clock=lambda: bench.services.clock() + timedelta(hours=1),
-    )
+    old = aged(bench)
     assert await expire(old) == []
     async with bench.working(work):
         await bench.until_ended(second)
     assert (await bench.get(second)).state is RequestState.COMPLETE
     assert {doomed.request.id for doomed in await expire(old)} == {first, second}
+
+
+async def test_a_request_that_becomes_input_between_looking_and_hiding_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await run(bench, USER, result_format=ROOT)
+    old = aged(bench)
+    seen = await find_expired(old)
+    second = await submit(
+        replace(bench.services, limits=replace(QUICK, preflight_wait_s=0)),
+        USER,
+        bench.submission(N_FILES, **of(first)),
+    )
+
+    async def find_as_seen(_: Services) -> object:
+        return seen
+
+    monkeypatch.setattr("servicex_server.service.expire.find_expired", find_as_seen)
+    assert await expire(old) == []
+    async with bench.working(work):
+        await bench.until_ended(second)
+    assert (await bench.get(second)).state is RequestState.COMPLETE
+
+
+async def test_a_request_that_goes_while_it_becomes_input_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await run(bench, USER, result_format=ROOT)
+
+    async def check_and_expire(*_: object) -> None:
+        assert [doomed.request.id for doomed in await expire(aged(bench))] == [first]
+
+    monkeypatch.setattr("servicex_server.service.submit._check_earlier", check_and_expire)
+    with pytest.raises(InvalidRequest, match="does not exist"):
+        await submit(bench.services, USER, bench.submission(N_FILES, **of(first)))
+
+
+def aged(bench: Bench) -> Services:
+    """The same services when all that is there now is too old."""
+    return replace(
+        bench.services,
+        limits=replace(QUICK, retention=Retention(max_age_s=60.0)),
+        clock=lambda: bench.services.clock() + timedelta(hours=1),
+    )

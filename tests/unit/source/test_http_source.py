@@ -201,6 +201,42 @@ def test_redirects_are_followed_and_remembered(site: Site) -> None:
     source.close()
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_place_that_a_redirect_led_to_is_left_when_it_refuses(site: Site, status: int) -> None:
+    sent_to = ["/signed-1", "/signed-2"]
+
+    def once(handler: Handler) -> None:
+        if [path for path, _ in site.seen].count("/signed-1") == 1:
+            handler.reply_range()
+        else:
+            handler.reply(status)
+
+    site.routes["/old"] = lambda handler: handler.reply(302, Location=sent_to.pop(0))
+    site.routes["/signed-1"] = once
+    site.routes["/signed-2"] = Handler.reply_range
+    source = HttpSource(site.url("/old"), POLICY, LIMITS)
+    assert source.read_ranges([(100_000, 100_100)]) == [DATA[100_000:100_100]]
+    assert [path for path, _ in site.seen] == ["/old", "/signed-1", "/signed-1", "/old", "/signed-2"]
+    source.close()
+
+
+def test_a_refusal_behind_a_redirect_is_one(site: Site) -> None:
+    site.routes["/old"] = lambda handler: handler.reply(302, Location="/forbidden")
+    site.routes["/forbidden"] = lambda handler: handler.reply(403)
+    with pytest.raises(SourceRefused, match="403"):
+        read_all(site.url("/old"))
+    assert len(site.seen) == 2
+
+
+@pytest.mark.parametrize(
+    "target", ["http://[bad", "http://" + "a" * 70 + ".example/x", "http://xn--a/x", "//[/x"]
+)
+def test_a_redirect_to_no_url_is_refused(site: Site, target: str) -> None:
+    site.routes["/away"] = lambda handler: handler.reply(302, Location=target)
+    with pytest.raises((SourceRefused, SourceUnavailable), match=r"no URL|resolve"):
+        read_all(site.url("/away"))
+
+
 def test_endless_redirects_end(site: Site) -> None:
     site.routes["/loop"] = lambda handler: handler.reply(302, Location="/loop")
     with pytest.raises(SourceUnavailable, match="more than 5 redirects"):

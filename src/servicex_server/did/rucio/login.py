@@ -15,7 +15,7 @@ import httpx
 from servicex_server.did.rucio.reply import check_reply, request
 from servicex_server.errors import CredentialError, FinderError
 from servicex_server.grid.access import NO_GRID_ACCESS, GridAccess
-from servicex_server.grid.identity import explain_refusal
+from servicex_server.grid.identity import explain_proxy
 from servicex_server.grid.tls import trusted_context
 from servicex_server.grid.token import parse_token, read_token
 
@@ -159,7 +159,7 @@ class RucioLogin:
         access = self._access
         said = f"Rucio does not let this server in as {access.account or 'its account'} ({access.kind.value})"
         if access.kind is LoginKind.X509_PROXY:
-            return said + explain_refusal(replace(access.grid, token_file=None), access.auth_host)[0]
+            return said + explain_proxy(access.grid)
         return f"{said}; its administrator has to look after `rucio_username` and `rucio_password`"
 
 

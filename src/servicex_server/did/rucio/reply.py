@@ -24,7 +24,7 @@ _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
 
 class Interrupted(FinderError):
-    """Rucio does not answer, or stopped in the middle."""
+    """Rucio stopped in the middle of an answer."""
 
 
 @asynccontextmanager
@@ -40,7 +40,7 @@ async def request(
     """The head of an answer, its body still to be read. All our calls only read, so they may be repeated.
 
     Raises:
-        Interrupted: no answer after several attempts.
+        FinderError: no answer after several attempts; to ask once more is not worth it.
     """
     answer = await _begin(
         client, client.build_request(method, url, headers=headers, content=content), pause_s
@@ -72,7 +72,7 @@ async def _begin(client: httpx.AsyncClient, asked: httpx.Request, pause_s: float
             logger.info("rucio.retry: %s %s: %s", asked.method, asked.url.path, reason)
             await pause(attempt, pause_s, wished_s)
     message = f"Rucio ({asked.url.host}) does not answer after {attempt + 1} attempts: {reason}"
-    raise Interrupted(message)
+    raise FinderError(message)
 
 
 async def pause(attempt: int, pause_s: float, wished_s: float = 0.0) -> None:

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from servicex_server.errors import ConfigurationError, NotFound, ResourceExhausted
+from servicex_server.errors import ConfigurationError, NotFound, ResourceExhausted, StoreUnavailable
 from servicex_server.store.backends.scratch import remove_older_than
 from servicex_server.store.key import check_key, check_prefix
 from servicex_server.store.protocol import MAX_NOTE_BYTES, OpenObject, Room, StoredObject
@@ -120,6 +120,8 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError) as error:
             message = f"no object {key!r} in the store"
             raise NotFound(message) from error
+        except OSError as error:
+            raise _unreadable(key, error) from error
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
@@ -272,7 +274,10 @@ class _LocalObject:
         pieces: list[bytes] = []
         stop = min(stop, self.stored.size_bytes)
         while start < stop:
-            piece = os.pread(self._descriptor, stop - start, start)
+            try:
+                piece = os.pread(self._descriptor, stop - start, start)
+            except OSError as error:
+                raise _unreadable(self.stored.key, error) from error
             if not piece:
                 break
             pieces.append(piece)
@@ -295,6 +300,11 @@ def _describe(key: str, status: os.stat_result) -> StoredObject:
 def _misplaced(key: str) -> ValueError:
     message = f"the store takes no key {key!r}: it lies within another object's key, or one within it"
     return ValueError(message)
+
+
+def _unreadable(key: str, error: OSError) -> StoreUnavailable:
+    message = f"the result store cannot read {key!r}: {error.strerror}"
+    return StoreUnavailable(message)
 
 
 def _full(error: OSError) -> ResourceExhausted:
