@@ -42,7 +42,6 @@ class FaultyProxy:
     bytes_down: int = 0
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop, repr=False)
     _server: asyncio.Server | None = field(default=None, repr=False)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 
     def stall(self) -> None:
         """From now on no answer comes."""
@@ -70,15 +69,13 @@ class FaultyProxy:
     async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # All of the loop: a connection that has just been accepted has not begun yet.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.n_connections += 1
         connection = _Connection(self)
         try:
@@ -93,7 +90,6 @@ class FaultyProxy:
             pass  # asyncio would tell of a task that is canceled while the proxy closes
         finally:
             writer.close()
-            self._tasks.discard(task)
 
 
 class _CutOff(Exception):

@@ -34,8 +34,9 @@ _VECTOR_RANGE_BYTES = 2 * 1024 * 1024 - 16
 _NOT_AUTHORISED = (3010, 3030)
 """kXR_NotAuthorized and kXR_AuthFailed of the protocol."""
 _AUTH_FAILED = 204
-_TIME_IS_UP = (103, 206)
 """The client's own code for a server with whom no method of authentication works."""
+_TIME_IS_UP = (103, 206)
+"""The client's own codes for a server that was silent for as long as it may be."""
 _CLIENTS_PARAMETER = re.compile(r"[?&]xrd(cl)?\.", re.IGNORECASE)
 """Tells the client, not the server, what to do: which files to take for keys and tokens, say."""
 _TOO_MUCH = (3000, 3002, 3013)
