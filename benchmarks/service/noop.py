@@ -24,16 +24,27 @@ MODULE = "benchmarks.service.noop"
 _CONTENT = bytes(100)
 
 
-def build(*, store: dict[str, Any], **_: object) -> Callable[[Unit], Report]:
-    """What takes the place of `app.executor.build`."""
+def build(
+    *, store: dict[str, Any], put: Callable[[str, bytes], None] | None = None, **_: object
+) -> Callable[[Unit], Report]:
+    """What takes the place of `app.executor.build`.
+
+    Args:
+        put: lays an object into the store; None for the way of workers.
+    """
     results = open_store(**store)
+
+    def put_durably(key: str, content: bytes) -> None:
+        made = results.scratch_folder() / key.replace("/", "-")
+        made.write_bytes(content)
+        results.put_file(key, made)
+
+    put = put or put_durably
 
     def execute(unit: Unit) -> Report:
         if isinstance(unit, PreflightUnit):
             return PreflightDone(unit.request_id)
-        made = results.scratch_folder() / unit.store_key.replace("/", "-")
-        made.write_bytes(_CONTENT)
-        stored = results.put_file(unit.store_key, made)
+        put(unit.store_key, _CONTENT)
         return FileDone(
             request_id=unit.request_id,
             file_id=unit.file_id,
@@ -42,7 +53,7 @@ def build(*, store: dict[str, Any], **_: object) -> Callable[[Unit], Report]:
             n_events_in=1000,
             n_events_out=10,
             bytes_read=10**6,
-            size_bytes=stored.size_bytes,
+            size_bytes=len(_CONTENT),
             seconds=0.0,
             attempt=unit.attempt,
         )

@@ -36,7 +36,7 @@ class Scale:
     lists: int = 100
     results: int = 1_000_000
     look_up: int = 20_000
-    reports: int = 20_000
+    reports: int = 80_000
     latencies: int = 20
     read_mb: int = 1536
     read_rounds: int = 3

@@ -81,6 +81,14 @@ async def collect(items: AsyncIterator[str]) -> list[str]:
     return sorted([item async for item in items])
 
 
+async def test_many_are_looked_at_in_one_call(store: Store) -> None:
+    keys = [f"request/{n}-1" for n in range(40)]
+    stored = {key: put(store, key, key.encode()) for key in keys[::2]}
+    asked = [*keys, "no//key", "x" * 300, keys[0]]
+    assert await store.heads(asked) == [stored.get(key) for key in asked]
+    assert await store.heads([]) == []
+
+
 async def test_put_moves_the_file_and_head_describes_it(store: Store) -> None:
     before = datetime.now(UTC) - timedelta(seconds=2)
     stored = put(store, "request/1-1", b"content")

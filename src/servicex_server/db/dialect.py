@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Float, any_, literal, literal_column, text
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Float,
+    Text,
+    TypeDecorator,
+    any_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 from sqlalchemy.sql import ColumnElement
@@ -48,13 +60,26 @@ def insert_bulk(
     )
 
 
-def is_one_of(
-    connection: Connection, column: InstrumentedAttribute[Any], values: Collection[object]
-) -> ColumnElement[bool]:
-    """`column IN (…)`; for PostgreSQL as one array, which costs less than a parameter for each value."""
-    if connection.dialect.name != "postgresql":
-        return column.in_(values)
-    return column == any_(literal(list(values), postgresql.ARRAY(column.type)))
+def is_one_of(dialect: str, column: InstrumentedAttribute[Any], name: str) -> ColumnElement[bool]:
+    """`column IN (…)` of the values in the list that is the parameter `name`.
+
+    They are one parameter, an array or a JSON document: the statement stays the same for any number of them,
+    so that it is built, and parsed by the database, once.
+    """
+    if dialect == "postgresql":
+        return column == any_(bindparam(name, type_=postgresql.ARRAY(column.type)))
+    given = func.json_each(bindparam(name, type_=_JsonList())).table_valued("value")
+    return column.in_(select(given.c.value))
+
+
+class _JsonList(TypeDecorator[list[Any]]):
+    """A list that SQLite gets as JSON."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> str:  # noqa: ARG002  SQLAlchemy's
+        return write_json(value)
 
 
 def clock_s(where: Connection | str) -> ColumnElement[float]:

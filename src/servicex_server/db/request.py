@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import (
     Connection,
     Executable,
     Row,
+    Select,
     and_,
     bindparam,
     delete,
@@ -317,8 +319,13 @@ def find_number(connection: Connection, request_id: RequestId) -> int | None:
 
 def find_known(connection: Connection, request_ids: Collection[str]) -> set[str]:
     """Those of the ids that belong to a request, deleted or not."""
-    rows = connection.execute(select(RequestRow.id).where(is_one_of(connection, RequestRow.id, request_ids)))
+    rows = connection.execute(_known(connection.dialect.name), {"ids": list(request_ids)})
     return set(rows.scalars())
+
+
+@cache
+def _known(dialect: str) -> Select[str]:
+    return select(RequestRow.id).where(is_one_of(dialect, RequestRow.id, "ids"))
 
 
 def mark_deleted(connection: Connection, number: int, now: datetime) -> None:

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     and_,
     bindparam,
     delete,
@@ -120,11 +122,7 @@ def find_outcomes(
     connection: Connection, number: int, file_ids: Collection[FileId]
 ) -> dict[Work, str | None]:
     """Those of the files that have an outcome, with the key of the counted object."""
-    rows = connection.execute(
-        select(FileResultRow.file_id, FileResultRow.entry_start, FileResultRow.store_key).where(
-            FileResultRow.request_number == number, is_one_of(connection, FileResultRow.file_id, file_ids)
-        )
-    )
+    rows = connection.execute(_outcomes(connection.dialect.name), {"number": number, "ids": list(file_ids)})
     return {(FileId(row.file_id), row.entry_start): row.store_key for row in rows}
 
 
@@ -132,22 +130,39 @@ def find_attempts(
     connection: Connection, number: int, file_ids: Collection[FileId]
 ) -> set[tuple[FileId, int, int]]:
     """(file, first entry, attempt) of every failed attempt at the files."""
-    rows = connection.execute(
-        select(AttemptRow.file_id, AttemptRow.entry_start, AttemptRow.attempt).where(
-            AttemptRow.request_number == number, is_one_of(connection, AttemptRow.file_id, file_ids)
-        )
-    )
+    rows = connection.execute(_attempts(connection.dialect.name), {"number": number, "ids": list(file_ids)})
     return {(FileId(row.file_id), row.entry_start, row.attempt) for row in rows}
 
 
 def find_object_names(connection: Connection, number: int, names: Collection[str]) -> set[str]:
     """Those of the names that a result of the request has already."""
-    rows = connection.execute(
-        select(FileResultRow.object_name).where(
-            FileResultRow.request_number == number, FileResultRow.object_name.in_(names)
-        )
-    )
+    rows = connection.execute(_names(connection.dialect.name), {"number": number, "names": list(names)})
     return {name for name in rows.scalars() if name is not None}
+
+
+# Building a statement costs more than running it, so these are built once.
+
+
+@cache
+def _outcomes(dialect: str) -> Select[int, int, str | None]:
+    return select(FileResultRow.file_id, FileResultRow.entry_start, FileResultRow.store_key).where(
+        FileResultRow.request_number == bindparam("number"), is_one_of(dialect, FileResultRow.file_id, "ids")
+    )
+
+
+@cache
+def _attempts(dialect: str) -> Select[int, int, int]:
+    return select(AttemptRow.file_id, AttemptRow.entry_start, AttemptRow.attempt).where(
+        AttemptRow.request_number == bindparam("number"), is_one_of(dialect, AttemptRow.file_id, "ids")
+    )
+
+
+@cache
+def _names(dialect: str) -> Select[str | None]:
+    return select(FileResultRow.object_name).where(
+        FileResultRow.request_number == bindparam("number"),
+        is_one_of(dialect, FileResultRow.object_name, "names"),
+    )
 
 
 def insert_results(connection: Connection, new: Sequence[NewResult]) -> None:

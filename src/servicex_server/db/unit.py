@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from operator import attrgetter
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from servicex_server.db.dialect import is_one_of
 from servicex_server.db.orm import AttemptRow, DatasetFileRow, FileResultRow, RequestRow
@@ -33,13 +34,22 @@ _ENDED = select(FileResultRow.file_id).where(
     FileResultRow.file_id.between(bindparam("first"), bindparam("last")),
     FileResultRow.entry_start == 0,
 )
-_SOME_FILES = select(
-    DatasetFileRow.id,
-    DatasetFileRow.dataset_id,
-    DatasetFileRow.position,
-    DatasetFileRow.paths,
-    DatasetFileRow.adler32,
-)
+_QUESTION = select(
+    RequestRow.number,
+    RequestRow.dataset_id,
+    RequestRow.did,
+    RequestRow.state,
+    RequestRow.is_preflight_pending,
+    RequestRow.active_since,
+    RequestRow.files,
+    RequestRow.codegen,
+    RequestRow.selection,
+    RequestRow.tree_name,
+    RequestRow.result_format,
+    RequestRow.compression,
+    RequestRow.owner,
+    RequestRow.uses_cache,
+).where(RequestRow.id == bindparam("id"), RequestRow.deleted_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +95,7 @@ class Waiting:
 
 def find_question(connection: Connection, request_id: RequestId) -> Question | None:
     """What the request asks of its files, unless it is deleted."""
-    row = connection.execute(
-        select(
-            RequestRow.number,
-            RequestRow.dataset_id,
-            RequestRow.did,
-            RequestRow.state,
-            RequestRow.is_preflight_pending,
-            RequestRow.active_since,
-            RequestRow.files,
-            RequestRow.codegen,
-            RequestRow.selection,
-            RequestRow.tree_name,
-            RequestRow.result_format,
-            RequestRow.compression,
-            RequestRow.owner,
-            RequestRow.uses_cache,
-        ).where(RequestRow.id == request_id, RequestRow.deleted_at.is_(None))
-    ).one_or_none()
+    row = connection.execute(_QUESTION, {"id": request_id}).one_or_none()
     if row is None:
         return None
     result_format = ResultFormat(row.result_format)
@@ -170,7 +163,7 @@ def _find_ended(connection: Connection, number: int, file_ids: Collection[int]) 
 
 def _to_waiting(connection: Connection, question: Question, file_ids: Sequence[FileId]) -> list[Waiting]:
     # By id alone, as in `find_files`.
-    rows = connection.execute(_SOME_FILES.where(is_one_of(connection, DatasetFileRow.id, file_ids)))
+    rows = connection.execute(_some_files(connection.dialect.name), {"ids": list(file_ids)})
     own = [row for row in rows if row.dataset_id == question.dataset_id]
     last = _last_attempts(connection, question.number, file_ids)
     keys = find_source_keys(connection, question, [tuple(row.paths) for row in own])
@@ -202,16 +195,35 @@ def find_files(
 ) -> dict[FileId, tuple[int, tuple[str, ...]]]:
     """Position and replicas of those of the files that belong to the data set."""
     # By id alone: SQLite would go through the whole data set to test the ids.
-    rows = connection.execute(_SOME_FILES.where(is_one_of(connection, DatasetFileRow.id, file_ids)))
+    rows = connection.execute(_some_files(connection.dialect.name), {"ids": list(file_ids)})
     return {FileId(row.id): (row.position, tuple(row.paths)) for row in rows if row.dataset_id == dataset_id}
 
 
 def _last_attempts(connection: Connection, number: int, file_ids: Collection[int]) -> dict[int, int]:
     if not file_ids:
         return {}
-    rows = connection.execute(
+    asked = {"number": number, "ids": list(file_ids)}
+    rows = connection.execute(_last_attempt(connection.dialect.name), asked)
+    return {row.file_id: row.last for row in rows}
+
+
+@cache
+def _some_files(dialect: str) -> Select[int, int, int, list[str], str | None]:
+    return select(
+        DatasetFileRow.id,
+        DatasetFileRow.dataset_id,
+        DatasetFileRow.position,
+        DatasetFileRow.paths,
+        DatasetFileRow.adler32,
+    ).where(is_one_of(dialect, DatasetFileRow.id, "ids"))
+
+
+@cache
+def _last_attempt(dialect: str) -> Select[int, int]:
+    return (
         select(AttemptRow.file_id, func.max(AttemptRow.attempt).label("last"))
-        .where(AttemptRow.request_number == number, is_one_of(connection, AttemptRow.file_id, file_ids))
+        .where(
+            AttemptRow.request_number == bindparam("number"), is_one_of(dialect, AttemptRow.file_id, "ids")
+        )
         .group_by(AttemptRow.file_id)
     )
-    return {row.file_id: row.last for row in rows}

@@ -21,7 +21,6 @@ from servicex_server.service.record import Again, Observed, Recorded, record
 
 logger = logging.getLogger(__name__)
 
-_HEADS_AT_ONCE = 16
 _LONGEST_PAUSE_S = 30.0
 _UNRECORDED = Failure(Reason.INTERNAL, "the server could not record the outcome of this file; see its log")
 
@@ -144,18 +143,9 @@ async def _record(services: Services, reports: Sequence[Report], memory: _Memory
 
 async def _look_up(services: Services, reports: Sequence[Report]) -> list[Observed]:
     """The reports with what the store says of their objects: sizes are never taken from a worker's word."""
-    slots = asyncio.Semaphore(_HEADS_AT_ONCE)
-
-    async def look_up(report: Report) -> Observed:
-        if not isinstance(report, FileDone):
-            return Observed(report)
-        async with slots:
-            try:
-                return Observed(report, await services.store.head(report.store_key))
-            except ValueError:  # a key that no store takes
-                return Observed(report)
-
-    return list(await asyncio.gather(*(look_up(report) for report in reports)))
+    keys = [report.store_key for report in reports if isinstance(report, FileDone)]
+    stored = iter(await services.store.heads(keys) if keys else ())
+    return [Observed(report, next(stored) if isinstance(report, FileDone) else None) for report in reports]
 
 
 async def _follow_up(services: Services, recorded: Recorded) -> None:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import lru_cache
 
 from servicex_server.db import dataset as datasets
 from servicex_server.db import lookup as lookups
@@ -120,7 +121,7 @@ def _check(services: Services, submission: Submission) -> _Inputs:
     files = None if submission.files is None else _check_files(limits, submission.files)
     if submission.codegen not in services.codegens:
         _refuse_codegen(services, submission)
-    parse(submission.codegen, submission.selection, tree_name=submission.tree_name)
+    _check_query(submission.codegen, submission.selection, submission.tree_name)
     if files is None:
         return _check_did(services, submission.did or "")
     paths = _allow(services, files)
@@ -133,6 +134,12 @@ def _check(services: Services, submission: Submission) -> _Inputs:
     # As the official server names a file list: clients show it as the request's DID.
     did = hashlib.sha256(" ".join(files).encode()).hexdigest()
     return _FileList(did=did, dataset=_name_dataset(paths), paths=paths, renamed=renamed)
+
+
+@lru_cache(maxsize=64)
+def _check_query(codegen: str, selection: str, tree_name: str | None) -> None:
+    """Returns if it is a query; one that is sent again and again, for other files say, is parsed once."""
+    parse(codegen, selection, tree_name=tree_name)
 
 
 def _check_room(services: Services) -> None:

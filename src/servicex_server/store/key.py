@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
+_USUAL = re.compile(r"[0-9a-z-]{1,100}(/[0-9a-z-]{1,100}){1,5}")
+"""What the server's own keys look like: there are many."""
 RULE = (
     "a key is one or more segments joined by '/', each of 1 to 255 bytes, 1,024 in all, "
     "without control characters and backslashes, and none of them '.' or '..'"
@@ -18,14 +22,17 @@ def check_key(key: str) -> str:
     Raises:
         ValueError: the key breaks the rule.
     """
-    if (
-        not _is_encodable(key)
-        or len(key.encode()) > MAX_KEY_BYTES
-        or not all(map(_is_segment, key.split("/")))
-    ):
+    if not is_key(key):
         message = f"the store takes no key {key[:100]!r}: {RULE}"
         raise ValueError(message)
     return key
+
+
+def is_key(key: str) -> bool:
+    """Whether a store takes it."""
+    if _USUAL.fullmatch(key):
+        return True
+    return _is_encodable(key) and len(key.encode()) <= MAX_KEY_BYTES and all(map(_is_segment, key.split("/")))
 
 
 def check_prefix(prefix: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -47,6 +47,10 @@ class MeasuredStore:
     async def head(self, key: str) -> StoredObject | None:
         with _timed("head"):
             return await self._store.head(key)
+
+    async def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        with _timed("heads"):
+            return await self._store.heads(keys)
 
     async def stream(self, key: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._store.stream(key, start, stop)) as pieces:

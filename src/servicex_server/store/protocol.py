@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -125,6 +125,10 @@ class Store(Protocol):
 
     async def head(self, key: str) -> StoredObject | None:
         """What is stored under `key`, or None."""
+        ...
+
+    async def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        """The same for many keys, which costs less; None also for what can be no key."""
         ...
 
     def stream(self, key: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:

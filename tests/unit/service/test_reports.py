@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -305,12 +305,12 @@ async def test_reports_wait_for_an_absent_store(bench: Bench) -> None:
     calls = 0
 
     class AwayAtFirst:
-        async def head(self, key: str) -> StoredObject | None:
+        async def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
             nonlocal calls
             calls += 1
             if calls <= 2:
                 raise ConnectionRefusedError
-            return await bench.services.store.head(key)
+            return await bench.services.store.heads(keys)
 
     services = replace(bench.services, store=AwayAtFirst())  # type: ignore[arg-type]  # all that is asked of it
     await tell(Bench(services, bench.root), done(unit))

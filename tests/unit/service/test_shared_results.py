@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -257,8 +257,8 @@ class SlowStore(MemoryStore):
         self._objects = other._objects
         self.meanwhile: Callable[[], AsyncIterator[None]] | None = None
 
-    async def head(self, key: str) -> StoredObject | None:
-        known = await super().head(key)
+    async def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        known = await super().heads(keys)
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             async for _ in meanwhile():

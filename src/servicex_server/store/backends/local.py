@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from servicex_server.errors import ConfigurationError, NotFound, ResourceExhausted, StoreUnavailable
 from servicex_server.store.backends.scratch import remove_older_than
-from servicex_server.store.key import check_key, check_prefix
+from servicex_server.store.key import check_key, check_prefix, is_key
 from servicex_server.store.protocol import MAX_NOTE_BYTES, OpenObject, Room, StoredObject
 
 PIECE_BYTES = 1024 * 1024
@@ -185,6 +185,16 @@ class LocalStore:
     async def head(self, key: str) -> StoredObject | None:
         status = await anyio.to_thread.run_sync(_file_status, self._path(key))
         return _describe(key, status) if status else None
+
+    async def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        return await anyio.to_thread.run_sync(self._look_up, keys)
+
+    def _look_up(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        found: list[StoredObject | None] = []
+        for key in keys:
+            status = _file_status(self._path(key)) if is_key(key) else None
+            found.append(_describe(key, status) if status else None)
+        return found
 
     async def stream(self, key: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         path = self._path(key)

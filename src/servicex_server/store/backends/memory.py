@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from servicex_server.errors import NotFound, ResourceExhausted
 from servicex_server.store.backends.scratch import remove_older_than
-from servicex_server.store.key import check_key, check_prefix
+from servicex_server.store.key import check_key, check_prefix, is_key
 from servicex_server.store.protocol import MAX_NOTE_BYTES, OpenObject, Room, StoredObject
 
 PIECE_BYTES = 1024 * 1024
@@ -113,6 +113,9 @@ class MemoryStore:
     async def head(self, key: str) -> StoredObject | None:
         held = self._objects.get(check_key(key))
         return held.known if held else None
+
+    async def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        return [await self.head(key) if is_key(key) else None for key in keys]
 
     async def stream(self, key: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         held = self._objects.get(check_key(key))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 PART_BYTES = 8 * 2**20
 """Larger files go in parts of so much, two at a time: what an upload takes of memory."""
 
+_HEADS_AT_ONCE = 16
 _PARTS_AT_ONCE = 2
 _MOST_PARTS = 9_000  # S3 allows 10,000
 _LISTED_AT_ONCE = 1000  # as many as S3 deletes in one call
@@ -193,6 +195,19 @@ class S3Store:
                 await self._require_bucket()
                 return None
             raise to_fault(error, self._place) from error
+
+    async def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        slots = asyncio.Semaphore(_HEADS_AT_ONCE)
+
+        async def look_up(key: str) -> StoredObject | None:
+            try:
+                self._place.full_key(key)
+            except ValueError:
+                return None
+            async with slots:
+                return await self.head(key)
+
+        return list(await asyncio.gather(*map(look_up, keys)))
 
     async def _require_bucket(self) -> None:
         """Raises StoreRefused if there is no bucket: an answer to HEAD does not tell what is missing."""
