@@ -104,14 +104,17 @@ def write_table(
 def _fetcher(
     output: BoundOutput, tree: Columns, spans: Sequence[Span], n_threads: int
 ) -> Callable[[Span], None]:
-    """What to call with each chunk before work on it begins: the next ones then come meanwhile, from afar."""
+    """What to call with each chunk before work on it begins: the next ones then come meanwhile, from afar.
+
+    The first ones are asked for here, in their order: they share the way, and work begins with the first.
+    """
     if not tree.reads_ahead:
         return lambda _part: None
     columns = columns_of_all_rows(output)
     ahead = n_threads - 1 + _CHUNKS_AHEAD
     following = {part: spans[place + ahead : place + ahead + 1] for place, part in enumerate(spans)}
-    if spans:
-        following[spans[0]] = spans[n_threads : ahead + 1]
+    for part in spans[:ahead]:
+        tree.fetch_ahead(columns, *part)
 
     def fetch(part: Span) -> None:
         for each in following[part]:

@@ -11,7 +11,7 @@ from servicex_server.source.protocol import ByteSource
 
 Range = tuple[int, int]
 
-_THREADS = 3
+_THREADS = 4
 
 
 class AheadSource:

@@ -32,7 +32,7 @@ Block = tuple[int, int]
 P = TypeVar("P")
 T = TypeVar("T")
 
-_HEAD_BYTES = 32 * 1024
+_HEAD_BYTES = 64 * 1024
 """The first request asks for so much: a file's header lies within, and the directory of a small one."""
 _MOVED_ON = (401, 403, 404, 410)
 """Answers of a place that we were once sent to, when it holds the file no more or its signature has ended."""

@@ -27,7 +27,7 @@ from servicex_server.source.url import Url, split_url
 Block = tuple[int, int]
 
 _PORT = 1094
-_HEAD_BYTES = 32 * 1024
+_HEAD_BYTES = 64 * 1024
 _VECTOR_RANGES = 1024
 """Most ranges per vector read, and the most bytes per range: what servers of all versions take."""
 _VECTOR_RANGE_BYTES = 2 * 1024 * 1024 - 16
