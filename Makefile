@@ -63,6 +63,10 @@ bench-service: env samples ## time to ready, latency, submits per second, memory
 bench-remote: env samples debian ## reading over root:// and http:// with 30 ms of delay, beside uproot
 	PYTHONPATH=. $(BIN)/python -m benchmarks.remote $(BENCH_ARGS)
 
+.PHONY: bench-rucio
+bench-rucio: env debian rucio ## a container of 100,000 files in a real Rucio becomes work: times, memory of the finder
+	$(BIN)/python -m benchmarks.rucio $(BENCH_ARGS)
+
 .PHONY: bench-database
 bench-database: env debian ## hot queries with a thousand and a million results, and submits, on SQLite and PostgreSQL
 	$(BIN)/python -m benchmarks.database $(BENCH_ARGS)
