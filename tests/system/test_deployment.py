@@ -191,6 +191,34 @@ def test_what_one_app_takes_the_other_one_knows(place: Place) -> None:
         assert place.delivered(tells, request_id) == {"f4.root": 1, "f5.root": 1}
 
 
+def test_results_of_one_app_are_input_at_the_other_one(place: Place) -> None:
+    leader, follower = place.apps
+    names = ["f12.root", "f13.root"]
+    files = [str(place.folder / name) for name in names]
+    asked = {"selection": select(next(_questions)), "codegen": "uproot-raw"}
+    url = place.deployment.url_of(leader)
+    first = submit(url, place.token, **{"file-list": files, "result-format": "root-file", **asked})
+    assert place.wait(follower, first) == ("Complete", 2, 0)
+    url = place.deployment.url_of(follower)
+    second = submit(url, place.token, **{"did": f"servicex://{first}", **asked})
+    assert place.wait(leader, second) == ("Complete", 2, 0)
+    entries = place.ask(leader, f"{second}/status")["stats"]["total-events"]
+    assert entries == sum(place.good[name].rows for name in names) > 0
+    stranger = place.deployment.run("token", "create", "stranger").strip()
+    answer = httpx.post(
+        f"{url}/servicex/transformation",
+        json={
+            "did": f"servicex://{first}",
+            "result-format": "parquet",
+            "result-destination": "object-store",
+            **asked,
+        },
+        headers={"Authorization": f"Bearer {stranger}"},
+        timeout=30,
+    )
+    assert (answer.status_code, "does not exist" in answer.text) == (400, True)
+
+
 def test_a_cancel_at_the_app_that_does_not_lead_stops_the_work(place: Place) -> None:
     leader, follower = place.apps
     with GatedFiles(place.folder, held=r"f[67]\.root") as gated:

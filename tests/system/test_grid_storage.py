@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -29,14 +29,19 @@ from secured_xrootd import (
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.ports import executor
 from servicex_server.app.settings import load
+from servicex_server.did.finders.web import WebFinder
+from servicex_server.errors import FinderError
+from servicex_server.grid.access import GridAccess
 from servicex_server.grid.certificate import UserFiles
 from servicex_server.grid.maker import PlainProxy, ProxyWish
 from servicex_server.grid.place import write_private
+from servicex_server.model.did import parse_did
 from servicex_server.model.ids import FileId, RequestId
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.unit import FileDone, FileFailed, Reason, TransformUnit
 from servicex_server.queue.codec import decode_report, encode_unit
 from servicex_server.run.children import Child, open_children
+from servicex_server.source.policy import SourcePolicy
 
 SELECTION = json.dumps([{"treename": "tree", "expressions": ["x"]}])
 HOSTS = ("localhost",)
@@ -248,6 +253,28 @@ async def test_workers_read_with_the_token(tokens: tuple[SecuredServer, TokenIss
         write_private(token, issuer.sign().encode())
         await require_delivered(child, fresh(server))
         await require_delivered(child, server.https_url("data.root"))
+
+
+@pytest.mark.usefixtures("other_account")
+async def test_a_directory_is_listed_over_tls_with_the_token(
+    grid: Grid, tokens: tuple[SecuredServer, TokenIssuer], tmp_path: Path
+) -> None:
+    server, issuer = tokens
+    token = tmp_path / "token"
+    write_private(token, issuer.sign().encode())
+    access = GridAccess(cert_dir=grid.authority.cert_dir, token_file=token, hosts=HOSTS)
+    did = parse_did(server.https_url("*.root"))
+
+    async def find(allowed: GridAccess) -> list[str]:
+        finder = WebFinder(SourcePolicy(allowed_private_hosts=HOSTS, grid=allowed))
+        return [path async for batch in finder.find(did) for file in batch for path in file.paths]
+
+    (path,) = await find(access)
+    assert path.replace("store//", "store/") == server.https_url("data.root")
+    with pytest.raises(FinderError, match="403"):
+        await find(replace(access, token_file=None))
+    with pytest.raises(FinderError, match="certificate"):
+        await find(GridAccess())
 
 
 @pytest.mark.usefixtures("other_account")
