@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import time
+import json
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, Protocol
-
-import httpx
+from typing import Protocol
 
 from chaos.fleet import APPS, Fleet
 
 SCHEME = "chaos"
-_BATCH = 25
-_PAUSE_S = 0.4
-_PATIENCE_S = 90.0
+_MOST_STARTS = 10
 
 
 class Arrival(Protocol):
@@ -42,34 +39,28 @@ class FileList:
 
 
 class Finder:
-    """In batches, from a finder that tells whichever app hears it, and repeats what was perhaps not heard."""
+    """In batches, from a process of its own, which is started again when it is killed."""
 
     def body(self, paths: Sequence[str]) -> dict[str, object]:
         return {"did": f"{SCHEME}://{uuid.uuid4().hex}"}
 
     def tell(self, fleet: Fleet, dataset_id: int, paths: Sequence[str]) -> None:
-        for start in range(0, len(paths), _BATCH):
-            batch = [
-                {"paths": [path], "adler32": "0", "file_size": 0, "file_events": 0}
-                for path in paths[start : start + _BATCH]
-            ]
-            _put(fleet, f"{dataset_id}/files", batch)
-            time.sleep(_PAUSE_S)
-        _put(fleet, f"{dataset_id}/complete", {"files": len(paths)})
-
-
-def _put(fleet: Fleet, path: str, body: Any) -> None:
-    end = time.monotonic() + _PATIENCE_S
-    for app in itertools.cycle(APPS):
-        with suppress(httpx.TransportError):
-            url = f"http://127.0.0.1:{fleet.internal_ports[app]}/servicex/internal/transformation/{path}"
-            answer = httpx.put(url, json=body, timeout=30)
-            if answer.status_code == 200:
+        route = f"servicex/internal/transformation/{dataset_id}"
+        routes = [f"http://127.0.0.1:{fleet.internal_ports[app]}/{route}" for app in APPS]
+        job = json.dumps({"routes": routes, "paths": list(paths)})
+        for _ in range(_MOST_STARTS):
+            with subprocess.Popen(
+                [sys.executable, "-m", "chaos.finder"],
+                stdin=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process:
+                fleet.finder = process
+                _, said = process.communicate(job)
+            if process.returncode == 0:
                 return
-            if answer.status_code < 500:
-                message = f"{app} answered {path} with {answer.status_code}: {answer.text[:300]}"
-                raise RuntimeError(message)
-        if time.monotonic() > end:
-            message = f"no app takes {path}"
-            raise TimeoutError(message)
-        time.sleep(0.1)
+            if process.returncode != -signal.SIGKILL:
+                raise RuntimeError(said)
+            fleet.restarts["finder"] += 1
+        message = f"the finder was killed {_MOST_STARTS} times"
+        raise RuntimeError(message)

@@ -123,6 +123,14 @@ def _freeze_child(fleet: Fleet, dice: random.Random) -> bool:
     return found is not None and _hold([dice.choice(found[1][1:])], dice.uniform(1, 9))
 
 
+def _kill_finder(fleet: Fleet, _dice: random.Random) -> bool:
+    finder = fleet.finder
+    if finder is None or finder.poll() is not None:
+        return False
+    finder.kill()
+    return True
+
+
 def _send(process: psutil.Process, number: signal.Signals) -> bool:
     try:
         process.send_signal(number)
@@ -181,6 +189,7 @@ FAULTS = (
     Fault("kill leader", _end(_leader, signal.SIGKILL), 2),
     Fault("kill follower", _end(_follower, signal.SIGKILL)),
     Fault("kill sweeper", _end(_sweeper, signal.SIGKILL)),
+    Fault("kill finder", _kill_finder),
     Fault("stop worker", _end(_worker, signal.SIGTERM)),
     Fault("stop leader", _end(_leader, signal.SIGTERM)),
     Fault("freeze child", _freeze_child),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -38,6 +39,7 @@ class Fleet:
     Attributes:
         expected: roles that a fault has ended; they may be gone with any exit code.
         complaints: exits that nobody asked for.
+        finder: the last one that was started.
     """
 
     services: Services
@@ -51,6 +53,7 @@ class Fleet:
     expected: set[str] = field(default_factory=set)
     complaints: list[str] = field(default_factory=list)
     restarts: Counter[str] = field(default_factory=Counter)
+    finder: subprocess.Popen[str] | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
     _is_over: threading.Event = field(default_factory=threading.Event)
 

@@ -79,6 +79,7 @@ def run_singles(ground: Ground, told: Callable[[Outcome], None]) -> None:
                     [Planned(0.3 + number % 5 / 5, fault, number)],
                     outcome,
                     number,
+                    ARRIVALS["finder" in fault.name],
                 )
                 if outcome.complaints:
                     whole.complaints.append(f"see {fault.name}")  # so that logs are kept
