@@ -19,6 +19,7 @@ from chaos.report import Outcome, find_defects
 from chaos.runs import BOUND_S, Ground, break_something, keep_logs
 from chaos.verdict import count_left, judge, judge_rows
 from chaos.watch import TERMINAL, Watch
+from servicex_server.model.shared import is_shared
 
 USERS = ("anna", "ben", "chloe", "david")
 PAUSE_S = 12.0
@@ -167,7 +168,19 @@ def _judge_whole(fleet: Fleet, outcome: Outcome) -> None:
     fleet.deployment.run("sweep")
     known = {str(request_id) for (request_id,) in fleet.query("SELECT id FROM request")}
     keys = fleet.list_keys()
-    orphans = {key.partition("/")[0] for key in keys} - known
+    orphans = {key.partition("/")[0] for key in keys if not is_shared(key)} - known
     if orphans:
         outcome.complaints.append(f"objects of requests that are gone remain: {orphans}")
+    # Shared ones belong to no request: those that no result names any more go, those that one names stay.
+    # What a worker left that was killed before it could tell is older than any soak when it goes.
+    doomed = {str(key) for (key,) in fleet.query("SELECT store_key FROM shared_object WHERE n_results = 0")}
+    if doomed & keys:
+        outcome.complaints.append(f"shared objects that no result names remain: {sorted(doomed & keys)[:5]}")
+    named = fleet.query(
+        "SELECT store_key FROM file_result JOIN request ON request.number = request_number "
+        "WHERE store_key IS NOT NULL AND deleted_at IS NULL"
+    )
+    lacking = {str(key) for (key,) in named} - keys
+    if lacking:
+        outcome.complaints.append(f"results name objects that are gone: {sorted(lacking)[:5]}")
     outcome.left = count_left(fleet, keys)
