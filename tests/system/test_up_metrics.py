@@ -66,7 +66,7 @@ def test_server_and_worker_tell_what_they_do(samples: Path, tmp_path: Path) -> N
     assert app["queue_slots", ""] == 2
     assert app["queue_waiting_units", ""] == app["queue_leased_units", ""] == 0
     assert app["db_write_seconds_count", ""] > 0
-    assert app["store_operation_seconds_count", "head"] >= 3
+    assert app["store_operation_seconds_count", "heads"] > 0
     assert app["report_batch_reports_sum", ""] == sum(
         app["reports_recorded_total", kind] for kind in ("done", "failed", "preflight")
     )
