@@ -56,16 +56,20 @@ async def run_lookups(services: Services) -> None:
 async def _ask_all(
     services: Services, tasks: asyncio.TaskGroup, under_way: dict[DatasetId, asyncio.Task[None]]
 ) -> None:
+    # Those that end while the open ones are read are among these still, and stay here until the next round.
+    for dataset_id in [dataset_id for dataset_id, task in under_way.items() if task.done()]:
+        del under_way[dataset_id]
     for found in await services.db.read(lookups.list_open, limit=_AT_ONCE):
         finder = services.finders.get(found.did_finder)
         remote = services.remote_finders
         if finder is not None:
-            if found.id in under_way or len(under_way) >= services.limits.lookup_slots:
+            n_asked = sum(not task.done() for task in under_way.values())
+            if found.id in under_way or n_asked >= services.limits.lookup_slots:
                 continue
             await services.db.write(lookups.mark_looking, found.id, services.clock())
             task = tasks.create_task(_look_up(services, finder, found), name=f"look-up {found.id}")
             under_way[found.id] = task
-            task.add_done_callback(partial(_forget, services, under_way, found.id))
+            task.add_done_callback(partial(_give_slot, services, under_way))
         elif found.status is not LookupStatus.CREATED:
             continue  # it was asked; its silence is watched
         elif remote is not None and found.did_finder in remote.schemes:
@@ -75,15 +79,11 @@ async def _ask_all(
             await fail_lookup(services, found.id, LookupStatus.INTERNAL_FAILURE, message)
 
 
-def _forget(
-    services: Services,
-    under_way: dict[DatasetId, asyncio.Task[None]],
-    dataset_id: DatasetId,
-    _task: asyncio.Task[None],
+def _give_slot(
+    services: Services, under_way: dict[DatasetId, asyncio.Task[None]], _task: asyncio.Task[None]
 ) -> None:
     if len(under_way) >= services.limits.lookup_slots:
         services.backlog.lookups_asked.set()  # another one may wait for this slot
-    del under_way[dataset_id]
 
 
 async def _hand_over(services: Services, remote: RemoteFinders, found: OpenLookup) -> None:
