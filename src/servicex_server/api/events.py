@@ -224,6 +224,6 @@ def _end(standing: Standing) -> dict[str, object]:
         **_state(standing),
         "bytes_written": standing.total_bytes,
         "rows_in": standing.total_events,
-        "seconds": round(max(0.0, (end - standing.submit_time).total_seconds()), 3),
+        "seconds": round(max(0.0, (end - standing.active_since).total_seconds()), 3),
         "time": wire_time(end),
     }

@@ -98,6 +98,6 @@ def refuse_private(host: str, address: Address, allowed: Sequence[str]) -> None:
     listed = ", ".join(allowed) or "none"
     message = (
         f"the host {canonical_host(host)!r} lies in a loopback, link-local, private or reserved network, "
-        f"which this server does not read from (hosts allowed all the same: {listed})"
+        f"which this server does not read from (setting `allowed_private_hosts`: {listed})"
     )
     raise SourceRefused(message)
