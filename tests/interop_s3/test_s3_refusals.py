@@ -140,7 +140,7 @@ def test_the_tools_of_this_test_work(server: BucketServer, key: BucketKey) -> No
         assert ask(server, change(presign(server, key, version=version))).body == b"content"
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "PURGE"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "BREW"])
 def test_anonymous(server: BucketServer, key: BucketKey, method: str) -> None:
     for target in (path_of(key), f"/{key.bucket}", f"/{key.bucket}/", f"/{uuid4()}/x", f"/{uuid4()}"):
         answer = ask(server, target, method)
@@ -148,10 +148,6 @@ def test_anonymous(server: BucketServer, key: BucketKey, method: str) -> None:
         assert method == "HEAD" or answer.code == "AccessDenied"
     bearer = {"Authorization": "Bearer token"}
     assert ask(server, path_of(key), method, bearer).status == 403
-
-
-def test_what_is_no_method_of_http_is_no_request(server: BucketServer, key: BucketKey) -> None:
-    assert ask(server, path_of(key), "BREW").status == 400
 
 
 @pytest.mark.parametrize("version", ["v4", "v2"])
@@ -244,6 +240,7 @@ def test_tampered_presigned_urls(server: BucketServer, key: BucketKey, version: 
     for tampered in (
         target.replace(path, path_of(key, "other")),
         target.replace(path, path + "x"),
+        target.replace(path, path + "#x"),
         target.replace(path, f"/{key.bucket}"),
         target.replace(path, f"/{key.bucket}/"),
         target.replace(path, "/"),
@@ -253,8 +250,6 @@ def test_tampered_presigned_urls(server: BucketServer, key: BucketKey, version: 
     ):
         answer = ask(server, tampered)
         assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch")
-    # What stands behind the mark is no part of the target, so nothing is signed.
-    assert ask(server, target.replace(path, path + "#x")).code == "AccessDenied"
     assert ask(server, target, "PUT").code == "SignatureDoesNotMatch"
     own = "Signature=x" if version == "v2" else "X-Amz-Signature=x"
     for twice in ("response-content-type=text/html", own):

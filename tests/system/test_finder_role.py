@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deployment import Deployment
+from http_thread import serving
 from rabbitmq_server import RabbitServer, free_ports, running_rabbitmq
 from server_process import ServerProcess
+from servicex_server.model.ids import DatasetId
+from servicex_server.queue.celery_wire import finder_queue, lookup_task
+from servicex_server.queue.transports.amqp.celery import CeleryPublisher
 from web_listing import Answer, nginx_index, running_web
 
 
@@ -107,6 +113,41 @@ def test_a_web_finder_beside_the_server(broker: RabbitServer, samples: Path, tmp
     assert (good["status"], good["files-completed"]) == ("Complete", 2)
     assert bad["status"] == "Bad Dataset"
     assert "does not exist: no file matches" in bad["title"]
+
+
+async def test_look_ups_that_nobody_can_be_told_of_hold_up_no_others(
+    broker: RabbitServer, tmp_path: Path
+) -> None:
+    (nobody,) = free_ports(1)
+    told: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    class Internal(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            loop.call_soon_threadsafe(told.put_nowait, self.path)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    role = Deployment(tmp_path, {"finder_broker_url": broker.url, "static_files": "root://host//x.root"}).add(
+        "finder", "finder", "static"
+    )
+    try:
+        role.wait_for("is ready")
+        async with CeleryPublisher(broker.url) as publisher:
+            with serving(ThreadingHTTPServer(("127.0.0.1", 0), Internal)) as url:
+                endpoints = [f"http://127.0.0.1:{nobody}/"] * 6 + [f"{url}/"]
+                for number, endpoint in enumerate(endpoints):
+                    task = lookup_task("static", "x", DatasetId(number), endpoint)
+                    await publisher.send(finder_queue("static"), task)
+                async with asyncio.timeout(120):
+                    assert [await told.get(), await told.get()] == ["/6/files", "/6/complete"]
+    finally:
+        role.kill()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from servicex_server.app.datadir import DataDir
 from servicex_server.app.ports import executor
 from servicex_server.app.settings import load
 from servicex_server.did.finders.web import WebFinder
+from servicex_server.did.finders.xrootd import XrootdFinder
 from servicex_server.errors import FinderError
 from servicex_server.grid.access import GridAccess
 from servicex_server.grid.certificate import UserFiles
@@ -72,8 +74,8 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
     authority = TestAuthority(folder / "ca")
     file = folder / "data.root"
     with uproot.recreate(file) as root:
-        # More than 32 KiB: XRootD 5.5 promises bytes beyond the end of a file over https.
-        root.mktree("tree", {"x": np.random.default_rng(1).random(20_000)})
+        # Less than one first request: XRootD 5.5 promises bytes beyond the end of a file over https.
+        root.mktree("tree", {"x": np.random.default_rng(1).random(2_000)})
     host = authority.issue("localhost", hosts=("localhost",))
     jane, mary = authority.issue("Jane Analyst"), authority.issue("Mary Analyst")
     return Grid(authority, jane, mary, authority.found_vo(), host, file)
@@ -139,7 +141,7 @@ async def require_refused(child: Child, url: str, words: str, reason: Reason = R
 async def require_delivered(child: Child, url: str) -> None:
     report = await read(child, url)
     assert isinstance(report, FileDone), report
-    assert report.n_events_out == 20_000
+    assert report.n_events_out == 2_000
 
 
 @pytest.mark.usefixtures("other_account")
@@ -278,6 +280,36 @@ async def test_a_directory_is_listed_over_tls_with_the_token(
 
 
 @pytest.mark.usefixtures("other_account")
+async def test_a_finder_shows_the_token_to_named_hosts_alone(
+    tokens: tuple[SecuredServer, TokenIssuer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, issuer = tokens
+    token = tmp_path / "token"
+    write_private(token, issuer.sign().encode())
+    # As the variables come to a server; they are set back afterwards.
+    for name in (
+        "BEARER_TOKEN_FILE",
+        "BEARER_TOKEN",
+        "X509_USER_PROXY",
+        "XrdSecGSIUSERCERT",
+        "XrdSecGSIUSERKEY",
+    ):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("BEARER_TOKEN_FILE", str(token))
+
+    async def find(*hosts: str) -> list[str]:
+        access = GridAccess(token_file=token, hosts=hosts)
+        finder = XrootdFinder(SourcePolicy(allowed_private_hosts=HOSTS, grid=access))
+        did = parse_did(f"xrootd://{fresh(server).replace('data.root', '*.root')}")
+        return [path async for batch in finder.find(did) for file in batch for path in file.paths]
+
+    with pytest.raises(FinderError, match="cannot list"):
+        await find("door.example.org")
+    (path,) = await find("localhost")
+    assert path.endswith("/store/data.root")
+
+
+@pytest.mark.usefixtures("other_account")
 async def test_a_host_that_is_not_named_never_sees_the_token(
     grid: Grid, tokens: tuple[SecuredServer, TokenIssuer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,7 +344,7 @@ def test_the_command_line_reads_with_its_callers_proxy(
     environment["X509_USER_PROXY"] = str(proxy)
     done = run_command(command, environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("20000 rows out") == 2
+    assert done.stdout.count("2000 rows out") == 2
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

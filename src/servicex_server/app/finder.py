@@ -27,6 +27,10 @@ from servicex_server.telemetry import logs
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 4
+_IN_HAND = 16
+"""Tasks taken from the broker: those that wait for a server to come back leave room for others."""
+_PAUSES_S = (5.0, 15.0, 30.0, 60.0, 120.0, 240.0)
+"""Between two tries to tell of a look-up: minutes in all, less than a server waits for a silent finder."""
 _ENDPOINT_CHARACTERS = 2_000
 
 
@@ -54,18 +58,16 @@ async def _serve(finder: Finder, scheme: str, url: str) -> int:
         asyncio.get_running_loop().add_signal_handler(number, working.cancel)
     under_way: set[asyncio.Task[None]] = set()
 
+    slots = asyncio.Semaphore(_AT_ONCE)
+
     async def look_up(delivery: CeleryDelivery) -> None:
         try:
-            await _look_up(finder, scheme, delivery.task)
+            await _until_told(finder, scheme, delivery.task, slots)
             await delivery.ack()
-        except (httpx.HTTPError, ConnectionError) as error:
-            # Not acknowledged, it is offered again to the next finder.
-            logger.warning("a look-up ended without being told: %s", error)
-        except Exception:
-            logger.exception("a look-up failed")
-            await delivery.ack()
+        except ConnectionError as error:
+            logger.warning("a look-up will be offered again: %s", error)
 
-    async with CeleryConsumer(url, finder_queue(scheme), at_once=_AT_ONCE) as consumer:
+    async with CeleryConsumer(url, finder_queue(scheme), at_once=_IN_HAND) as consumer:
         announce_lines((f"ServiceX finder of {scheme}:// data sets is ready",))
         async for delivery in consumer.tasks():
             task = asyncio.ensure_future(look_up(delivery))
@@ -76,6 +78,24 @@ async def _serve(finder: Finder, scheme: str, url: str) -> int:
 
 def _forget(under_way: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
     under_way.discard(task)
+
+
+async def _until_told(finder: Finder, scheme: str, task: CeleryTask, slots: asyncio.Semaphore) -> None:
+    """Looks up, and again later if nobody was there to be told; the server bounds how long it waits."""
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            async with slots:
+                await _look_up(finder, scheme, task)
+        except httpx.HTTPError as error:
+            logger.warning("a look-up ended without being told: %s", error)
+        except Exception:
+            logger.exception("a look-up failed")
+            return
+        else:
+            return
+        if pause_s is not None:
+            await asyncio.sleep(pause_s)
+    logger.error("lookup.untold: the server that asked did not come back")
 
 
 async def _look_up(finder: Finder, scheme: str, task: CeleryTask) -> None:

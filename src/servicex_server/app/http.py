@@ -13,7 +13,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from servicex_server.api.server import end_waits
-from servicex_server.app.bounded import BoundedHttp
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +25,6 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=BoundedHttp,
-                ws="none",
                 log_config=None,
                 access_log=False,
                 lifespan="off",

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 
 from servicex_server.api.internal import build_internal_app
-from servicex_server.app.bounded import BoundedHttp
 from servicex_server.app.embedded import listen_on
 from servicex_server.app.settings import Settings
 from servicex_server.service.context import Services
@@ -45,8 +44,6 @@ async def internal_port(settings: Settings, services: Services) -> AsyncIterator
         server = _BesideServer(
             uvicorn.Config(
                 app,
-                http=BoundedHttp,
-                ws="none",
                 log_config=None,
                 access_log=False,
                 lifespan="off",

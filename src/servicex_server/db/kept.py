@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, or_, select, update
 
 from servicex_server.db.orm import RequestRow
 from servicex_server.db.request import find_inputs
@@ -72,10 +72,13 @@ def list_largest(connection: Connection, limit: int) -> list[Kept]:
     return [_to_kept(row) for row in connection.execute(query)]
 
 
-def list_ended(connection: Connection, limit: int) -> list[Kept]:
-    """Requests that have ended, in the order in which they did."""
+def list_ended(connection: Connection, limit: int, *, before: datetime | None = None) -> list[Kept]:
+    """Requests that have ended, in the order in which they did: those that keep something, and older ones."""
+    goes = RequestRow.total_bytes > 0
+    if before is not None:
+        goes = or_(goes, RequestRow.finish_time < before)
     query = (
-        _KEPT.where(RequestRow.finish_time.is_not(None))
+        _KEPT.where(RequestRow.finish_time.is_not(None), goes)
         .order_by(RequestRow.finish_time, RequestRow.number)
         .limit(limit)
     )

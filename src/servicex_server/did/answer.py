@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 import httpx
@@ -40,17 +41,18 @@ async def answer(finder: Finder, did: Did, dataset_url: str) -> None:
     n_files = size_bytes = n_events = 0
     async with httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client:
         try:
-            async for batch in _iter_batches(finder, did):
-                for start in range(0, len(batch), _AT_ONCE):
-                    part = batch[start : start + _AT_ONCE]
-                    await _put(client, f"{dataset_url}/files", [_entry(file) for file in part])
-                n_files += len(batch)
-                size_bytes += sum(file.size_bytes for file in batch)
-                n_events += sum(file.n_events for file in batch)
-        except (ServicexError, ValueError) as error:
+            async with aclosing(_iter_batches(finder, did)) as batches:
+                async for batch in batches:
+                    for start in range(0, len(batch), _AT_ONCE):
+                        part = batch[start : start + _AT_ONCE]
+                        await _put(client, f"{dataset_url}/files", [_entry(file) for file in part])
+                    n_files += len(batch)
+                    size_bytes += sum(file.size_bytes for file in batch)
+                    n_events += sum(file.n_events for file in batch)
+        except ServicexError as error:
             failure = {
                 "elapsed-time": int(time.monotonic() - begun_s),
-                "message": _words(error),
+                "message": error.message,
                 "error-type": kind_of(_as_failure(error)).value,
             }
             await _put(client, f"{dataset_url}/error", failure)
@@ -67,13 +69,13 @@ async def answer(finder: Finder, did: Did, dataset_url: str) -> None:
     logger.info("lookup.done: %s, %d files", did.text, n_files)
 
 
-async def _iter_batches(finder: Finder, did: Did) -> AsyncIterator[Sequence[FoundFile]]:
+async def _iter_batches(finder: Finder, did: Did) -> AsyncGenerator[Sequence[FoundFile], None]:
     """What is found; whatever goes wrong inside the finder is one of our errors, and so reaches its user."""
     try:
         finder.check(did)
         async for batch in iter_found(finder, did, most_files=_MAX_FILES):
             yield batch
-    except (ServicexError, ValueError):
+    except ServicexError:
         raise
     except Exception as error:
         logger.exception("the look-up of %s failed", did.text)
@@ -88,14 +90,8 @@ async def refuse(dataset_url: str, error: ServicexError) -> None:
         await _put(client, f"{dataset_url}/error", failure)
 
 
-def _as_failure(error: Exception) -> FinderError:
-    if isinstance(error, FinderError):
-        return error
-    return BadDatasetName(str(error)) if isinstance(error, ServicexError) else FinderError(str(error))
-
-
-def _words(error: Exception) -> str:
-    return error.message if isinstance(error, ServicexError) else str(error)
+def _as_failure(error: ServicexError) -> FinderError:
+    return error if isinstance(error, FinderError) else BadDatasetName(error.message)
 
 
 def _entry(file: FoundFile) -> dict[str, object]:

@@ -59,7 +59,10 @@ async def _ask_all(
     # Those that end while the open ones are read are among these still, and stay here until the next round.
     for dataset_id in [dataset_id for dataset_id, task in under_way.items() if task.done()]:
         del under_way[dataset_id]
-    for found in await services.db.read(lookups.list_open, limit=_AT_ONCE):
+    away: Busy | None = None
+    opened = await services.db.read(lookups.list_open, limit=_AT_ONCE)
+    # Those of our own first: they need no broker, and one that is away is waited for.
+    for found in sorted(opened, key=lambda each: each.did_finder not in services.finders):
         finder = services.finders.get(found.did_finder)
         remote = services.remote_finders
         if finder is not None:
@@ -73,10 +76,16 @@ async def _ask_all(
         elif found.status is not LookupStatus.CREATED:
             continue  # it was asked; its silence is watched
         elif remote is not None and found.did_finder in remote.schemes:
-            await _hand_over(services, remote, found)
+            if away is None:
+                try:
+                    await _hand_over(services, remote, found)
+                except Busy as error:
+                    away = error
         else:
             message = f"this server has no {found.did_finder} finder any more"
             await fail_lookup(services, found.id, LookupStatus.INTERNAL_FAILURE, message)
+    if away is not None:
+        raise away
 
 
 def _give_slot(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from datetime import timedelta
 
 from servicex_server.db import kept
 from servicex_server.db import request as requests
@@ -16,7 +17,7 @@ from servicex_server.store.protocol import Room
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 1_000
-"""Requests that one round looks at; the next one goes on."""
+"""Requests that one round looks at; each of them goes sooner or later, so that the next round sees others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +49,23 @@ async def describe_disk(services: Services, *, limit: int) -> Disk:
 
 async def find_expired(services: Services) -> list[Doomed]:
     """What goes by the rule, oldest first; a bounded number."""
+    rule, now = services.limits.retention, services.clock()
+    too_old = None if rule.max_age_s is None else now - timedelta(seconds=rule.max_age_s)
     totals = await services.db.read(kept.sum_kept)
     room = await asyncio.to_thread(services.store.find_room)
     inputs = await services.db.read(requests.find_inputs)
     ended = [
         Ended(request.id, request.finish_time, request.size_bytes)
-        for request in await services.db.read(kept.list_ended, _AT_ONCE)
+        for request in await services.db.read(kept.list_ended, _AT_ONCE, before=too_old)
         # What is being read by another request stays until that has ended.
         if request.finish_time is not None and request.id not in inputs
     ]
     return choose(
-        services.limits.retention,
+        rule,
         ended,
         kept_bytes=totals.size_bytes,
         free_bytes=await _free_bytes(services, room),
-        now=services.clock(),
+        now=now,
     )
 
 

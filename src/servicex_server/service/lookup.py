@@ -72,6 +72,8 @@ async def expire_lookups(services: Services) -> int:
     ended = 0
     for late in await services.db.read(lookups.list_open, limit=_AT_ONCE, heard_before=max(settled, silent)):
         before = silent if late.n_announced is None else settled
+        if late.status is LookupStatus.CREATED and late.did_finder in services.finders:
+            continue  # it was not asked yet: others of ours, which are bounded, go first
         if late.last_updated < before:
             message = _say_late(late, limits.lookup_silence_s)
             logger.warning("lookup.expired: %s: %s", late.name, message)

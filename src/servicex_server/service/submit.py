@@ -58,10 +58,6 @@ from servicex_server.source import policy
 logger = logging.getLogger(__name__)
 
 
-_REMEMBERED_CHARACTERS = 16 * 1024
-"""Of a query; longer ones are parsed each time rather than kept."""
-
-
 @dataclass(frozen=True, slots=True)
 class _FileList:
     """The files of a submission, each once.
@@ -125,11 +121,7 @@ def _check(services: Services, submission: Submission) -> _Inputs:
     files = None if submission.files is None else _check_files(limits, submission.files)
     if submission.codegen not in services.codegens:
         _refuse_codegen(services, submission)
-    asked = (submission.codegen, submission.selection, submission.tree_name)
-    if len(submission.selection) <= _REMEMBERED_CHARACTERS:
-        _check_query(*asked)
-    else:
-        _check_query.__wrapped__(*asked)
+    _check_query(submission.codegen, submission.selection, submission.tree_name)
     if files is None:
         return _check_did(services, submission.did or "")
     paths = _allow(services, files)
@@ -144,7 +136,7 @@ def _check(services: Services, submission: Submission) -> _Inputs:
     return _FileList(did=did, dataset=_name_dataset(paths), paths=paths, renamed=renamed)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _check_query(codegen: str, selection: str, tree_name: str | None) -> None:
     """Returns if it is a query. One that is sent again and again, for other files say, is parsed once."""
     parse(codegen, selection, tree_name=tree_name)

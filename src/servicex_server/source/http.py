@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -73,6 +73,14 @@ _from_end = _Hosts(512)
 
 class _OneRangeOnly(Exception):
     """The server does not answer several ranges in one request."""
+
+
+class _BeyondEnd(Exception):
+    """The server promises bytes that a file of this size does not have."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.size_bytes = size_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +172,8 @@ class HttpSource:
         try:
             self._fetch(-1, 0, None, time.monotonic() + self._limits.open_s)
         except SourceUnavailable:
-            _from_end.put(self._host, value=False)
+            if not self._is_closed:  # else nobody was asked
+                _from_end.put(self._host, value=False)
         except (ServicexError, PassingFault, httpx.HTTPError):
             return
         else:
@@ -182,6 +191,8 @@ class HttpSource:
                 return
             try:
                 piece = tail.result()
+            except CancelledError as error:
+                raise self._closed() from error
             except (ServicexError, PassingFault, httpx.HTTPError):
                 return  # whoever needs these bytes asks for them again
             if (piece.size_bytes, piece.version) == (self.size_bytes, self._version):
@@ -229,7 +240,13 @@ class HttpSource:
     def _map(self, read: Callable[[P], T], places: Sequence[P]) -> list[T]:
         if len(places) < 2:
             return [read(place) for place in places]
-        return list(self._pool().map(read, places))
+        try:
+            return list(self._pool().map(read, places))
+        except (CancelledError, RuntimeError) as error:
+            # Another thread has closed it, and the pool with it.
+            if self._is_closed:
+                raise self._closed() from error
+            raise
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -288,6 +305,14 @@ class HttpSource:
     def _fetch(self, start: int, stop: int, size_bytes: int | None, end: float) -> _Piece:
         """One request for `[start, stop)`, or for the last `-start` bytes; redirects included."""
         asked = f"bytes={start}-{stop - 1}" if start >= 0 else f"bytes={start}"
+        try:
+            return self._fetch_range(asked, start, stop, size_bytes, end)
+        except _BeyondEnd as answer:
+            # XRootD 5.5 promises bytes beyond the end of a file, and cannot send them over TLS.
+            size_bytes = answer.size_bytes
+            return self._fetch_range(f"bytes={start}-{size_bytes - 1}", start, size_bytes, size_bytes, end)
+
+    def _fetch_range(self, asked: str, start: int, stop: int, size_bytes: int | None, end: float) -> _Piece:
         with self._follow({"Range": asked}, end) as response:
             if response.status_code == 206:
                 return self._read_part(response, start, stop, size_bytes, end)
@@ -374,7 +399,10 @@ class HttpSource:
         if start < 0:
             start, stop = max(0, total + start), total
         expected = min(stop, total if size_bytes is None else size_bytes)
-        if (int(match.group(1)), int(match.group(2)) + 1) != (start, expected):
+        told = int(match.group(2)) + 1
+        if size_bytes is None and told == stop > total:
+            raise _BeyondEnd(total)
+        if (int(match.group(1)), told) != (start, expected):
             message = f"{self.location}: the server sent other bytes than those asked for"
             raise SourceUnavailable(message)
         body = bytearray()

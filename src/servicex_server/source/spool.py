@@ -29,7 +29,10 @@ class Spool:
     def write(self, data: bytes, start: int) -> None:
         """Puts the bytes where they belong in the file."""
         with self._lock:
-            os.pwrite(self._open(), data, start)
+            rest = memoryview(data)
+            while rest:
+                written = os.pwrite(self._open(), rest, start)
+                rest, start = rest[written:], start + written
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes `[start, stop)`, fewer at the end of the file.

@@ -77,7 +77,7 @@ class XrootdSource:
         client = load_client(self._limits)
         try:
             try_often(
-                lambda end: self._open(client, _with_methods(parts, policy), end),
+                lambda end: self._open(client, with_methods(parts, policy), end),
                 self._limits,
                 self.location,
                 self._limits.open_s,
@@ -231,8 +231,11 @@ class XrootdSource:
             file.close(timeout=_CLOSE_S, callback=_Answer(0.0, file).take)
 
 
-def _with_methods(parts: Url, policy: SourcePolicy) -> str:
-    """The URL, with the methods of authentication that the host may ask for."""
+def with_methods(parts: Url, policy: SourcePolicy) -> str:
+    """The URL, with the methods of authentication that the host may ask for.
+
+    Every URL that the client connects to has to pass here, after `export`: it shows what it finds otherwise.
+    """
     methods = allowed_methods(policy.grid, parts.host)
     if methods is None:
         return str(parts)

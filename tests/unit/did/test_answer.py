@@ -68,6 +68,7 @@ async def test_files_and_end_are_told(url: str, said: list[tuple[str, Any]]) -> 
     [
         (UnknownDataset("nobody knows x"), "does_not_exist", "nobody knows x"),
         (KeyError("secret"), "internal_failure", "the finder failed (KeyError); see its log"),
+        (ValueError("secret"), "internal_failure", "the finder failed (ValueError); see its log"),
         (OSError("secret"), "internal_failure", "the finder failed (OSError); see its log"),
     ],
 )

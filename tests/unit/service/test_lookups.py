@@ -347,6 +347,36 @@ async def test_files_that_never_arrive_are_no_complete_data_set(tmp_path: Path) 
     assert "found 3 files, but only 1 of them arrived" in (request.failure_info or "")
 
 
+async def test_a_broker_that_is_away_holds_up_no_finder_of_ours(tmp_path: Path) -> None:
+    async with looking(tmp_path, {"x": [files("a")]}) as (bench, finder, remote):
+        remote.refusals = 10**6
+        waiting = await ask(bench, "rucio://s:n")
+        async with bench.working():
+            request = await bench.until_ended(await ask(bench, "toy://x"))
+        assert (await bench.get(waiting)).state is RequestState.LOOKUP
+    assert (request.state, len(finder.asked)) == (RequestState.COMPLETE, 1)
+
+
+async def test_what_waits_for_its_turn_is_not_silent(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    scripts: dict[str, Sequence[Step]] = {"slow": [gate, files("a")], "x": [files("b")]}
+    limits = replace(LIMITS, lookup_slots=1)
+    async with looking(tmp_path, scripts, limits) as (bench, finder, _), bench.working():
+        first = await ask(bench, "toy://slow")
+
+        async def is_asked() -> bool:
+            await bench.get(first)
+            return bool(finder.asked)
+
+        await eventually(is_asked)
+        second = await ask(bench, "toy://x")
+        pass_time(bench, LIMITS.lookup_silence_s + 60)
+        assert await expire_lookups(bench.services) == 1, "the one that was asked"
+        gate.set()
+        ends = [(await bench.until_ended(request_id)).state for request_id in (first, second)]
+    assert ends == [RequestState.BAD_DATASET, RequestState.COMPLETE]
+
+
 async def test_a_silent_finder_is_given_up(tmp_path: Path) -> None:
     async with looking(tmp_path) as (bench, _, remote), bench.working():
         request_ids = [await ask(bench, "rucio://x"), await ask(bench, "rucio://x", user=OTHER)]

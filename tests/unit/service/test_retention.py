@@ -221,6 +221,25 @@ async def test_the_oldest_go_until_the_rest_fits(bench: Bench) -> None:
     assert await known(bench) == ids[2:]
 
 
+async def test_requests_that_keep_nothing_hide_none_that_do(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servicex_server.service.expire._AT_ONCE", 2)
+    async with bench.working(fail_all):
+        empty = [await deliver(bench, 1) for _ in range(3)]
+    async with bench.working():
+        full = await deliver(bench)
+    services = at(bench.services, hours=2, max_bytes=10)
+    assert [doomed.request.id for doomed in await expire(services)] == [full]
+    assert await known(bench) == empty
+    old = at(bench.services, hours=24 * 31)
+    assert [doomed.request.id for doomed in (*await expire(old), *await expire(old))] == empty
+
+
+async def fail_all(services: Services, unit: Unit) -> Report | None:
+    return await succeed(services, unit) if isinstance(unit, PreflightUnit) else failed(unit, Reason.CORRUPT)
+
+
 async def test_what_is_deleted_but_not_yet_gone_drives_out_nothing_more(tmp_path: Path) -> None:
     url, _, root = await prepare(tmp_path)
     scratch = tmp_path / "small"

@@ -77,16 +77,20 @@ class Deployment:
         """A process that serves, and is a candidate if it has a name."""
         assert services.hints is not None
         tasks = [asyncio.create_task(run_hints(services, services.hints))]
-        if name is not None:
-            tasks.append(asyncio.create_task(run_while_leader(services, name, lambda: self._lead(services))))
-        try:
+        # Of one writer, as apps have it: a renewal under way does not come after the resignation.
+        async with Database(services.db.url, writers=1) as lease_db:
             if name is not None:
-                await eventually(lambda: _soon(services.leadership.is_held))
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                candidate = replace(services, db=lease_db)
+                lead = run_while_leader(candidate, name, lambda: self._lead(services))
+                tasks.append(asyncio.create_task(lead))
+            try:
+                if name is not None:
+                    await eventually(lambda: _soon(services.leadership.is_held))
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _lead(self, services: Services) -> None:
         assert isinstance(services.queue, TermQueue)

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -235,6 +236,40 @@ def test_a_redirect_to_no_url_is_refused(site: Site, target: str) -> None:
     site.routes["/away"] = lambda handler: handler.reply(302, Location=target)
     with pytest.raises((SourceRefused, SourceUnavailable), match=r"no URL|resolve"):
         read_all(site.url("/away"))
+
+
+def test_a_promise_of_bytes_beyond_the_end_is_understood(site: Site) -> None:
+    small = DATA[:20_000]
+
+    def promise(handler: Handler) -> None:
+        start, last = map(int, handler.headers["Range"].removeprefix("bytes=").split("-"))
+        body = small[start : last + 1]
+        handler.reply(206, body, Content_Range=f"bytes {start}-{last}/{len(small)}", ETag='"1"')
+
+    site.routes["/small"] = promise
+    assert read_all(site.url("/small")) == small
+
+
+def test_whoever_reads_while_it_is_closed_is_told(site: Site) -> None:
+    gate, seen = threading.Event(), threading.Semaphore(0)
+
+    def hold(handler: Handler) -> None:
+        if not handler.headers["Range"].startswith("bytes=0-"):
+            seen.release()
+            gate.wait(30)
+        handler.reply_range()
+
+    site.routes["/held"] = hold
+    source = HttpSource(site.url("/held"), POLICY, LIMITS)
+    wanted = [(start, start + 100) for start in range(70_000, 200_000 - 100, 2_000)]
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(source.read_ranges, wanted)
+        for _ in range(LIMITS.n_connections):
+            assert seen.acquire(timeout=30)
+        source.close()
+        gate.set()
+        with pytest.raises(SourceUnavailable):
+            reading.result(30)
 
 
 def test_endless_redirects_end(site: Site) -> None:

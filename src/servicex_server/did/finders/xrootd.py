@@ -6,16 +6,18 @@ import asyncio
 import fnmatch
 import glob
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from servicex_server.errors import BadDatasetName, FinderError, ServicexError, UnknownDataset
+from servicex_server.grid.export import export
 from servicex_server.model.did import Did, FoundFile
 from servicex_server.source import address, policy
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import SourceLimits
 from servicex_server.source.url import split_url
-from servicex_server.source.xrootd import load_client
+from servicex_server.source.xrootd import load_client, with_methods
 
 _PORT = 1094
 _NOT_FOUND = 3011
@@ -44,10 +46,14 @@ class XrootdFinder:
         try:
             await asyncio.to_thread(address.resolve, parts.host, port, self._policy.allowed_private_hosts)
             client = await asyncio.to_thread(load_client, self._limits)
+            await asyncio.to_thread(export, self._policy.grid)
+            url = with_methods(replace(parts, rest="//"), self._policy)
         except ServicexError as error:
             raise FinderError(error.message) from error
         server = f"root://{did.name.split('://', 1)[1].split('/', 1)[0]}"
-        search = _Search(client, server, max(1, int(self._limits.connect_s + self._limits.idle_s)))
+        search = _Search(
+            client, client.FileSystem(url), server, max(1, int(self._limits.connect_s + self._limits.idle_s))
+        )
         path = PurePosixPath("/" + _path(did).lstrip("/"))
         n_found = 0
         async for batch in search.walk(PurePosixPath("/"), path.parts[1:]):
@@ -65,10 +71,10 @@ def _path(did: Did) -> str:
 class _Search:
     """Lists folders of one server."""
 
-    def __init__(self, client: Any, server: str, timeout_s: int) -> None:
+    def __init__(self, client: Any, files: Any, server: str, timeout_s: int) -> None:
         self._client = client
+        self._files = files
         self._server = server
-        self._files = client.FileSystem(server)
         self._timeout_s = timeout_s
         self._n_listed = 0
 
