@@ -26,6 +26,8 @@ from benchmarks.service.session import Session, signed_in
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+# The worker imports what does nothing from here.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 
 from deployment import a_deployment  # noqa: E402  lies in tests
 from grid_pki import TestAuthority  # noqa: E402  lies in tests

@@ -69,6 +69,9 @@ class FaultyProxy:
     async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
+        for _ in range(3):
+            # A connection that has just been accepted gets its transport, which closes it; before, nobody would.
+            await asyncio.sleep(0)
         # All of the loop: a connection that has just been accepted has not begun yet.
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in tasks:

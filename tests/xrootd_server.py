@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from grid_pki import Pair
+
 _CONFIG = """\
 all.export /store r/o
 oss.localroot {folder}/data
@@ -23,6 +25,11 @@ all.pidpath {folder}/run
 xrd.port {port}
 xrd.network nodnr
 xrd.protocol http:{http_port} libXrdHttp.so
+"""
+
+_TLS = """\
+xrd.tls {folder}/host.pem {folder}/host.key
+xrd.tlsca noverify
 """
 
 _FORWARDING = """\
@@ -44,7 +51,7 @@ class XrootdServer:
 
     Attributes:
         port: for root://.
-        http_port: for http://.
+        http_port: for http://, and https:// where it has a certificate.
         pid: of the process, to be stopped by a signal.
     """
 
@@ -57,8 +64,10 @@ class XrootdServer:
     def url(self, name: str, host: str = "localhost", port: int | None = None) -> str:
         return f"root://{host}:{port or self.port}//store/{name}"
 
-    def http_url(self, name: str, host: str = "localhost", port: int | None = None) -> str:
-        return f"http://{host}:{port or self.http_port}/store/{name}"
+    def http_url(
+        self, name: str, host: str = "localhost", port: int | None = None, *, scheme: str = "http"
+    ) -> str:
+        return f"{scheme}://{host}:{port or self.http_port}/store/{name}"
 
 
 def require_xrootd() -> None:
@@ -78,13 +87,19 @@ def require_xrootd() -> None:
 
 
 @contextlib.contextmanager
-def running_xrootd(files: Mapping[str, Path]) -> Iterator[XrootdServer]:
-    """Serves copies of `files` under their keys."""
+def running_xrootd(files: Mapping[str, Path], certificate: Pair | None = None) -> Iterator[XrootdServer]:
+    """Serves copies of `files` under their keys; over https, too, with a certificate."""
     with _folder() as folder:
         for name, source in files.items():
             shutil.copyfile(source, folder / "data" / "store" / name)
         port, http_port = free_port(), free_port()
-        (folder / "server.cfg").write_text(_CONFIG.format(folder=folder, port=port, http_port=http_port))
+        config = _CONFIG
+        if certificate is not None:
+            config += _TLS
+            shutil.copyfile(certificate.cert, folder / "host.pem")
+            shutil.copyfile(certificate.key, folder / "host.key")
+            (folder / "host.key").chmod(0o400)
+        (folder / "server.cfg").write_text(config.format(folder=folder, port=port, http_port=http_port))
         with _process(folder, port) as pid:
             log = folder / "log" / "server.log"
             yield XrootdServer(port, http_port, folder / "data" / "store", log, pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location, unique_object_name
 from servicex_server.run.execute import TransformSummary, load_plan, to_failure, transform_file
 from servicex_server.source.policy import CALLERS_OWN, check, scheme_of
+from servicex_server.source.upcoming import in_turn
 from servicex_server.telemetry.machine import usable_cores
 
 _SHOWN_FAILURES = 10
@@ -70,23 +72,25 @@ def transform_files(
     places = _places(files, kind, Path(output))
     _refuse_overwriting(places)
     load_plan(codegen, selection, tree_name)
-    for file, place in places:
-        try:
-            yield transform_file(
-                file,
-                codegen=codegen,
-                selection=selection,
-                result_format=kind,
-                output=place,
-                policy=CALLERS_OWN,
-                tree_name=tree_name,
-                max_events=max_events,
-                n_threads=n_threads or usable_cores(),
-                compression=codec,
-                needs_tree=True,
-            )
-        except Exception as error:  # noqa: BLE001  whatever happens, the other files have their turn
-            yield FailedFile(show_location(file), _explain(error, file, is_one_of_many=len(files) > 1))
+    # Closed when the caller leaves early: the next file is open by then.
+    with closing(in_turn([file for file, _ in places], CALLERS_OWN)) as opened:
+        for (file, place), source in zip(places, opened, strict=True):
+            try:
+                yield transform_file(
+                    source,
+                    codegen=codegen,
+                    selection=selection,
+                    result_format=kind,
+                    output=place,
+                    policy=CALLERS_OWN,
+                    tree_name=tree_name,
+                    max_events=max_events,
+                    n_threads=n_threads or usable_cores(),
+                    compression=codec,
+                    needs_tree=True,
+                )
+            except Exception as error:  # noqa: BLE001  whatever happens, the other files have their turn
+                yield FailedFile(show_location(file), _explain(error, file, is_one_of_many=len(files) > 1))
 
 
 def _explain(error: Exception, file: str, *, is_one_of_many: bool) -> ServicexError:

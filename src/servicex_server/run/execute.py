@@ -131,7 +131,7 @@ def load_plan(codegen: str, selection: str, tree_name: str | None) -> Plan:
 
 
 def transform_file(
-    locations: str | Sequence[str],
+    locations: str | Sequence[str] | Replicas,
     *,
     codegen: str,
     selection: str,
@@ -152,7 +152,8 @@ def transform_file(
     """Runs a query over one file and writes its result to `output`, which appears when it is complete.
 
     Args:
-        locations: the file, or its replicas in the order to try them.
+        locations: the file, or its replicas in the order to try them; `Replicas` if opening has begun, which
+            know `policy` and `reading` already.
         tree_name: the tree, for query languages whose text need not name one.
         entry_start, entry_stop: entries of each tree to look at.
         max_events: look at no more than so many entries of each tree.
@@ -168,7 +169,10 @@ def transform_file(
         InvalidRequest: the query, the input or the output format is at fault.
         TransformError: the file could not be transformed.
     """
-    replicas = Replicas((locations,) if isinstance(locations, str) else locations, policy, reading)
+    if isinstance(locations, Replicas):
+        replicas = locations
+    else:
+        replicas = Replicas((locations,) if isinstance(locations, str) else locations, policy, reading)
     work = _Work(
         plan=load_plan(codegen, selection, tree_name),
         result_format=result_format,

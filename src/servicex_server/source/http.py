@@ -130,9 +130,7 @@ class HttpSource:
         self._takes_ranges = self._limits.n_ranges > 1
         # The transport is used without a client: the environment's proxies would hide the address from the
         # check, and a client logs URLs with whatever secrets they hold.
-        self._transport = CheckedTransport(
-            policy.allowed_private_hosts, self._limits.n_connections, policy.grid
-        )
+        self._transport = CheckedTransport(policy.allowed_private_hosts, policy.grid)
         self._host = urlsplit(self._url).netloc.rpartition("@")[2]
         self._tail: Future[_Piece] | None = None
         try:
@@ -382,7 +380,6 @@ class HttpSource:
 
     def _send(self, url: str, headers: dict[str, str], end: float) -> httpx.Response:
         if self._is_closed:
-            # Its connections have been let go of; new ones would stay open.
             raise self._closed()
         left_s = max(0.001, end - time.monotonic())
         timeout = httpx.Timeout(min(self._limits.idle_s, left_s), connect=min(self._limits.connect_s, left_s))
@@ -484,17 +481,10 @@ class HttpSource:
         with self._lock:
             self._is_closed = True
             threads, self._threads = self._threads, None
-        if threads is None:
-            self._transport.close()
-        else:
+        if threads is not None:
             # A silent server may be waited for by one of them, but not by whoever closes.
-            name = "http-close"
-            threading.Thread(target=self._close_after, args=(threads,), name=name, daemon=True).start()
+            threads.shutdown(wait=False, cancel_futures=True)
         self._drop_spool()
-
-    def _close_after(self, threads: ThreadPoolExecutor) -> None:
-        threads.shutdown(cancel_futures=True)
-        self._transport.close()
 
 
 def to_http(url: str) -> str:

@@ -52,19 +52,18 @@ def read_page(
     """
     shown = show_location(url)
     # Without a client, as in `HttpSource`: proxies of the environment would hide addresses from the check.
-    with contextlib.closing(CheckedTransport(policy.allowed_private_hosts, 1, policy.grid)) as transport:
-        reader = _Reader(transport, policy, limits, shown)
+    reader = _Reader(CheckedTransport(policy.allowed_private_hosts, policy.grid), policy, limits, shown)
 
-        def once(end: float) -> Page:
-            try:
-                return reader.read(url, most_bytes, enough, end)
-            except httpx.TimeoutException as error:
-                message = "the server does not answer in time"
-                raise PassingFault(message) from error
-            except httpx.TransportError as error:
-                raise PassingFault(str(error) or type(error).__name__) from error
+    def once(end: float) -> Page:
+        try:
+            return reader.read(url, most_bytes, enough, end)
+        except httpx.TimeoutException as error:
+            message = "the server does not answer in time"
+            raise PassingFault(message) from error
+        except httpx.TransportError as error:
+            raise PassingFault(str(error) or type(error).__name__) from error
 
-        return try_often(once, limits, shown, limits.request_s)
+    return try_often(once, limits, shown, limits.request_s)
 
 
 @dataclass(frozen=True, slots=True)

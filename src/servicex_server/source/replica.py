@@ -7,8 +7,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from servicex_server.errors import (
     ServicexError,
@@ -29,6 +32,8 @@ from servicex_server.source.race import Contest
 from servicex_server.source.reading import Place, Reading, places_of
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _TRIES_WITH_OTHERS_LEFT = 2
 """A replica is not worth more of them while another one waits."""
@@ -117,6 +122,7 @@ class Replicas:
         self._current: _Try | None = None
         self._source: ReplicaSource | None = None
         self._anew: set[Place] = set()
+        self._ahead: Future[tuple[_Try, ByteSource]] | None = None
 
     @property
     def limits(self) -> SourceLimits:
@@ -150,10 +156,24 @@ class Replicas:
         Raises:
             SourceUnavailable, SourceRefused, SourceCorrupt: none is left; the text tells of all of them.
         """
-        self._current, source = self._open_next()
+        ahead, self._ahead = self._ahead, None
+        self._current, source = self._open_next() if ahead is None else ahead.result()
         # A local file is read as it is: through another layer it would cost more memory.
         self._source = ReplicaSource(self, source) if isinstance(source, EdgeSource) else None
         return source if self._source is None else self._source
+
+    def open_ahead(self) -> None:
+        """Begins what `open` then waits for. Nothing else may be asked before, but to `abandon`."""
+        if self._ahead is None:
+            self._ahead = Future()
+            work = partial(_fulfil, self._ahead, self._open_next)
+            threading.Thread(target=work, name="replica-ahead", daemon=True).start()
+
+    def abandon(self) -> None:
+        """Closes what was opened ahead, as nobody will read it."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.add_done_callback(_close_unread)
 
     def finish(self) -> None:
         """The replica that is in use was read to the end."""
@@ -283,6 +303,18 @@ class Replicas:
         texts = dict.fromkeys(each.told_fault() for each in self._tries if each.fault is not None)
         message = "no replica can be read: " + "; ".join(texts)
         return kind(message)
+
+
+def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001  it belongs to whoever asks for the result
+        future.set_exception(error)
+
+
+def _close_unread(ahead: Future[tuple[_Try, ByteSource]]) -> None:
+    if ahead.exception() is None:
+        ahead.result()[1].close()
 
 
 def _may_come(fault: Fault) -> bool:

@@ -7,7 +7,10 @@ import functools
 import ssl
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpcore
 import httpx
@@ -16,6 +19,10 @@ from servicex_server.errors import SourceUnavailable
 from servicex_server.grid.access import NO_GRID_ACCESS, GridAccess
 from servicex_server.grid.tls import trusted_context
 from servicex_server.source import address
+
+_MOST_IDLE = 16
+"""Connections of one kind that are kept open for the next reader, and for how long."""
+_IDLE_S = 30.0
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
@@ -52,6 +59,67 @@ class CheckedBackend(httpcore.SyncBackend):
         raise last
 
 
+class _Pools:
+    """Connection pools of this process, so that who reads one file after another from a host connects once.
+
+    A new connection costs one to three round trips before the first byte, more than a file's header does.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._pools: OrderedDict[_Kind, httpcore.ConnectionPool] = OrderedDict()
+
+    def get(self, kind: _Kind) -> httpcore.ConnectionPool:
+        with self._lock:
+            pool = self._pools.get(kind)
+            if pool is None:
+                pool = self._pools[kind] = _open_pool(kind)
+                if len(self._pools) > self._most:
+                    # Whoever still reads through it tries again, with connections of another one.
+                    self._pools.popitem(last=False)[1].close()
+            self._pools.move_to_end(kind)
+            return pool
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What connections have in common that one reader may take over from another.
+
+    Attributes:
+        allowed_private_hosts: by which their addresses were checked.
+        grid: what they were shown; None for nothing.
+        version: of the files that `grid` names: a connection shows for good what there was when it began.
+    """
+
+    allowed_private_hosts: tuple[str, ...]
+    grid: GridAccess | None = None
+    version: tuple[tuple[int, int, int] | None, ...] = ()
+
+
+_pools = _Pools(8)
+
+
+def _open_pool(kind: _Kind) -> httpcore.ConnectionPool:
+    return httpcore.ConnectionPool(
+        ssl_context=_ssl_context() if kind.grid is None else trusted_context(kind.grid),
+        # Readers bound themselves, and must not wait for connections that others have to a silent server.
+        max_connections=None,
+        max_keepalive_connections=_MOST_IDLE,
+        keepalive_expiry=_IDLE_S,
+        network_backend=CheckedBackend(kind.allowed_private_hosts),
+    )
+
+
+def _version_of(path: Path | None) -> tuple[int, int, int] | None:
+    """Changes when the file, or what lies directly in the folder, does."""
+    try:
+        status = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
 @functools.cache
 def _ssl_context() -> ssl.SSLContext:
     # Made once: to read the authorities' certificates takes as long as a round trip.
@@ -59,40 +127,23 @@ def _ssl_context() -> ssl.SSLContext:
 
 
 class CheckedTransport(httpx.BaseTransport):
-    """httpx on top of a connection pool whose connections are checked."""
+    """httpx on top of connections that are checked, and kept for whoever asks the same host next."""
 
-    def __init__(
-        self, allowed_private_hosts: tuple[str, ...], n_connections: int, grid: GridAccess = NO_GRID_ACCESS
-    ) -> None:
-        self._allowed_private_hosts = allowed_private_hosts
-        self._n_connections = n_connections
+    def __init__(self, allowed_private_hosts: tuple[str, ...], grid: GridAccess = NO_GRID_ACCESS) -> None:
+        self._plain = _Kind(allowed_private_hosts)
         self._grid = grid
-        self._lock = threading.Lock()
-        self._plain: httpcore.ConnectionPool | None = None
-        self._trusted: httpcore.ConnectionPool | None = None
 
-    def _pool(self, url: httpx.URL) -> httpcore.ConnectionPool:
+    def _kind(self, url: httpx.URL) -> _Kind:
         """Connections to hosts of the grid, which are shown the proxy, are kept apart from the others."""
-        with self._lock:
-            if url.scheme == "https" and self._grid.is_trusted(url.host):
-                if self._trusted is None:
-                    self._trusted = self._open_pool(trusted_context(self._grid))
-                return self._trusted
-            if self._plain is None:
-                self._plain = self._open_pool(_ssl_context())
+        grid = self._grid
+        if url.scheme != "https" or not grid.is_trusted(url.host):
             return self._plain
-
-    def _open_pool(self, context: ssl.SSLContext) -> httpcore.ConnectionPool:
-        return httpcore.ConnectionPool(
-            ssl_context=context,
-            max_connections=self._n_connections,
-            keepalive_expiry=30.0,
-            network_backend=CheckedBackend(self._allowed_private_hosts),
-        )
+        version = (_version_of(grid.proxy_file), _version_of(grid.cert_dir))
+        return _Kind(self._plain.allowed_private_hosts, grid, version)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         with _as_httpx():
-            answer = self._pool(request.url).handle_request(
+            answer = _pools.get(self._kind(request.url)).handle_request(
                 httpcore.Request(
                     method=request.method,
                     url=httpcore.URL(
@@ -112,11 +163,6 @@ class CheckedTransport(httpx.BaseTransport):
             stream=_Stream(answer),
             extensions=answer.extensions,
         )
-
-    def close(self) -> None:
-        for pool in (self._plain, self._trusted):
-            if pool is not None:
-                pool.close()
 
 
 class _Stream(httpx.SyncByteStream):
