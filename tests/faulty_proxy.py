@@ -70,7 +70,7 @@ class FaultyProxy:
         if self._server is not None:
             self._server.close()
         for _ in range(3):
-            # A connection that has just been accepted gets its transport, which closes it; before, nobody would.
+            # A connection just accepted gets its transport, which closes it; before, nobody would.
             await asyncio.sleep(0)
         # All of the loop: a connection that has just been accepted has not begun yet.
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
