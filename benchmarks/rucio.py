@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import sqlite3
+import ssl
 import sys
 import tempfile
 import threading
@@ -19,9 +20,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 
 from benchmarks.service import noop
+from benchmarks.service.machine import cpu_s
 from benchmarks.service.session import Session, signed_in
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +36,7 @@ from deployment import a_deployment  # noqa: E402  lies in tests
 from grid_pki import TestAuthority  # noqa: E402  lies in tests
 from postgres_server import running_postgres  # noqa: E402  lies in tests
 from rabbitmq_server import free_ports, running_rabbitmq  # noqa: E402  lies in tests
-from rucio_server import PASSWORD, USERNAME, CatalogueFile, Content, running_rucio  # noqa: E402  lies in tests
+from rucio_server import PASSWORD, USERNAME, CatalogueFile, Content, RucioServer, running_rucio  # noqa: E402  lies in tests
 
 REPORT = ROOT / ".cache" / "bench" / "rucio.json"
 N_DATASETS = 10
@@ -127,15 +130,35 @@ def measure(n_files: int, folder: Path) -> dict[str, float]:
         worker.wait_for("worker.ready")
         token = deployment.run("token", "create", "marie").split()[-1]
         with signed_in([deployment.url_of("app")], token) as user_session, watched(finder.pid) as memory:
+            cpu_before_s = cpu_s([finder.pid])
             found = _follow(user_session, n_files)
+            found["finder, CPU of it, s"] = cpu_s([finder.pid]) - cpu_before_s
+            found["Rucio alone, one request, s"] = ask_alone(rucio, n_files)
             found["finder, at rest, MB"] = memory[0] / 1e6
             found["finder, at most, MB"] = max(memory) / 1e6
             found["app, then, MB"] = resident_bytes(app.pid) / 1e6
     return found
 
 
-def _file(name: str) -> CatalogueFile:
-    return CatalogueFile(name, 10**6, "0a1b2c3d", 1000, f"root://localhost:1094//store/{name}")
+def ask_alone(rucio: RucioServer, n_files: int) -> float:
+    """Seconds that Rucio takes to list the replicas of the container when nobody does anything beside."""
+    trust = ssl.create_default_context(cafile=str(rucio.ca_file))
+    with httpx.Client(base_url=rucio.url, verify=trust, timeout=3600) as client:
+        names = {"Account": "root", "Username": USERNAME, "Password": PASSWORD}
+        headers = {f"X-Rucio-{name}": value for name, value in names.items()}
+        answer = client.get("/auth/userpass", headers=headers).raise_for_status()
+        headers = {
+            "X-Rucio-Auth-Token": answer.headers["X-Rucio-Auth-Token"],
+            "Accept": "application/x-json-stream",
+        }
+        wanted = {"dids": [{"scope": "test", "name": "large"}], "schemes": ["root"]}
+        begun_s = time.perf_counter()
+        with client.stream("POST", "/replicas/list", headers=headers, json=wanted) as lines:
+            n_told = sum(1 for line in lines.iter_lines() if line)
+    if n_told != n_files:
+        message = f"Rucio told {n_told} of {n_files} files"
+        raise RuntimeError(message)
+    return time.perf_counter() - begun_s
 
 
 def _follow(user: Session, n_files: int) -> dict[str, float]:
