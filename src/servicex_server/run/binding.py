@@ -94,16 +94,21 @@ class _WitnessTree:
 
     @property
     def n_entries(self) -> int:
-        return self._file.note(lambda file: file.tree(self._name).n_entries)
+        return self._note(lambda tree: tree.n_entries)
 
     def names(self) -> Sequence[str]:
-        return self._file.note(lambda file: tuple(file.tree(self._name).names()))
+        return self._note(lambda tree: tuple(tree.names()))
 
     def type_of(self, name: str) -> Type:
-        return self._file.note(lambda file: file.tree(self._name).type_of(name))
+        return self._note(lambda tree: tree.type_of(name))
 
     def typename_of(self, name: str) -> str:
-        return self._file.note(lambda file: file.tree(self._name).typename_of(name))
+        return self._note(lambda tree: tree.typename_of(name))
+
+    def _note(self, ask: Callable[[TreeSchema], T]) -> T:
+        # Questions outlive the file that they were first asked of, so they must not hold on to it.
+        tree_name = self._name
+        return self._file.note(lambda file: ask(file.tree(tree_name)))
 
 
 _known: Remembered[Plan, tuple[_Kind, ...]] = Remembered(MOST_PLANS)

@@ -368,3 +368,8 @@ def test_a_property_of_vectors_reads_the_coordinates_that_it_needs() -> None:
     (output,) = bind(parse("uproot", text), MemoryFile((MemoryTree("t", types),))).outputs
     assert set(output.columns) == {"pt", "phi", "charge"}
     assert output.schema == {"": List(F4)}
+
+
+def test_and_and_or_of_another_language_are_explained() -> None:
+    with pytest.raises(QuerySyntaxError, match=r"AND and OR are & and \|"):
+        raw(expressions="MET_pt", cut="nMuon > 1 && MET_pt > 20")

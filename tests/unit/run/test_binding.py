@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from servicex_server.errors import UnknownName
@@ -69,3 +72,18 @@ def test_few_kinds_of_files_are_remembered() -> None:
 
     assert bind_to_file(plan, kinds[-1]) is bound[-1]
     assert bind_to_file(plan, kinds[0]) is not bound[0]
+
+
+def test_a_file_is_not_kept_for_what_was_asked_of_it() -> None:
+    class Tree(MemoryTree):
+        """A tree whose end can be told; it answers as any other."""
+
+    plan = a_plan()
+    tree = Tree("Events", {"Muon_pt": PT})
+    end = weakref.ref(tree)
+    bound = bind_to_file(plan, MemoryFile((tree,)))
+    del tree
+    gc.collect()
+
+    assert end() is None
+    assert bind_to_file(plan, MemoryFile((MemoryTree("Events", {"Muon_pt": PT}),))) is bound

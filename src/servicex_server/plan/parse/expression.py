@@ -127,6 +127,8 @@ def read_python(text: str) -> ast.expr:
         except (SyntaxError, ValueError) as error:
             reason = error.msg if isinstance(error, SyntaxError) else str(error)
             problem = f"'{text:.200}' is neither a branch nor an expression: {reason}"
+            if "&&" in text or "||" in text:
+                problem += "; in Python, AND and OR are & and |, as in '(nMuon >= 1) & (MET_pt > 20)'"
         except (RecursionError, MemoryError):
             problem = f"the expression '{text:.100}' is nested too deeply"
     raise QuerySyntaxError(problem)
