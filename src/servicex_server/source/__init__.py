@@ -2,5 +2,6 @@
 
 In goes the location of a file and the policy that says what may be read; out comes a `ByteSource`
 that answers byte ranges. Nothing here knows what the bytes mean. May import model and
-errors, grid for what is shown to hosts, and store for results of earlier requests.
+errors, grid for what is shown to hosts, and store for results of earlier requests and for files that
+are closed while they are read.
 """

@@ -13,6 +13,7 @@ from servicex_server.errors import SourceMissing, SourceRefused, SourceUnavailab
 from servicex_server.source import ranges
 from servicex_server.source.access import has_settled
 from servicex_server.source.policy import SourcePolicy, may_read_local, refuse_local
+from servicex_server.store.descriptor import Descriptor
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 _WILDCARDS = frozenset("*?[{")
@@ -32,10 +33,11 @@ class LocalSource:
         self.location = path
         self.bytes_read = 0
         self._lock = threading.Lock()
-        self._descriptor = _open(path)
+        number = _open(path)
+        self._file = Descriptor(number)
         try:
-            self._check_opened(policy)
-            status = os.fstat(self._descriptor)
+            self._check_opened(number, policy)
+            status = os.fstat(number)
         except BaseException:
             self.close()
             raise
@@ -43,12 +45,12 @@ class LocalSource:
         self.identity = f"local:{path}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
         self.fingerprint = self.identity if has_settled(status.st_mtime) else None
 
-    def _check_opened(self, policy: SourcePolicy) -> None:
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+    def _check_opened(self, number: int, policy: SourcePolicy) -> None:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
             message = f"{self.location!r} is not a regular file"
             raise SourceRefused(message)
         # A folder on the way may have become a symbolic link since the check: ask what was opened.
-        link = Path(f"/proc/self/fd/{self._descriptor}")
+        link = Path(f"/proc/self/fd/{number}")
         if (policy.unrestricted_local and not policy.forbidden_folders) or not link.parent.exists():
             return
         opened = link.readlink()
@@ -58,37 +60,39 @@ class LocalSource:
 
     def read_ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         ranges.check_within(wanted, self.size_bytes, self.location)
-        return [self._read(start, stop) for start, stop in wanted]
+        try:
+            with self._file as number:
+                found = [self._read(number, start, stop) for start, stop in wanted]
+        except OSError as error:
+            raise self._unreadable(error) from error
+        with self._lock:
+            self.bytes_read += sum(map(len, found))
+        return found
 
-    def _read(self, start: int, stop: int) -> bytes:
+    def _read(self, number: int, start: int, stop: int) -> bytes:
         pieces: list[bytes] = []
-        position = start
-        while position < stop:
-            try:
-                piece = os.pread(self._descriptor, stop - position, position)
-            except OSError as error:
-                raise self._unreadable(error) from error
+        while start < stop:
+            piece = os.pread(number, stop - start, start)
             if not piece:
                 raise self._shorter()
             pieces.append(piece)
-            position += len(piece)
-        with self._lock:
-            self.bytes_read += stop - start
+            start += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read_into(self, wanted: Sequence[tuple[int, int]], buffer: memoryview) -> None:
         ranges.check_within(wanted, self.size_bytes, self.location)
         filled = 0
-        for start, stop in wanted:
-            end = filled + stop - start
-            while filled < end:
-                try:
-                    n_bytes = os.preadv(self._descriptor, [buffer[filled:end]], stop - (end - filled))
-                except OSError as error:
-                    raise self._unreadable(error) from error
-                if not n_bytes:
-                    raise self._shorter()
-                filled += n_bytes
+        try:
+            with self._file as number:
+                for start, stop in wanted:
+                    end = filled + stop - start
+                    while filled < end:
+                        n_bytes = os.preadv(number, [buffer[filled:end]], stop - (end - filled))
+                        if not n_bytes:
+                            raise self._shorter()
+                        filled += n_bytes
+        except OSError as error:
+            raise self._unreadable(error) from error
         with self._lock:
             self.bytes_read += filled
 
@@ -101,9 +105,7 @@ class LocalSource:
         return SourceUnavailable(message)
 
     def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._file.close()
 
 
 def _open(path: str) -> int:

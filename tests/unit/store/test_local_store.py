@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from servicex_server.errors import ConfigurationError, ResourceExhausted
+from descriptor_reuse import overtaken_reads
+from servicex_server.errors import ConfigurationError, ResourceExhausted, StoreUnavailable
 from servicex_server.store.backends.local import LocalStore
 
 
@@ -101,3 +102,17 @@ async def test_empty_folders_do_not_stay(store: LocalStore, tmp_path: Path) -> N
     store.put_file("a/b/c/d", unfinished(store))
     await store.delete_prefix("a/b/c/")
     assert list((tmp_path / "store" / "objects").iterdir()) == []
+
+
+def test_an_object_closed_while_it_is_read_never_gives_the_bytes_of_another(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"another")
+    store.put_file("request/1-1", unfinished(store))
+    opened = store.open_object("request/1-1")
+    with overtaken_reads(opened.close, other) as overtaken:
+        assert opened.read(0, 7) == b"content"
+    assert overtaken == ["pread"]
+    with pytest.raises(StoreUnavailable, match="it has been closed"):
+        opened.read(0, 7)

@@ -20,6 +20,7 @@ import anyio.to_thread
 
 from servicex_server.errors import ConfigurationError, NotFound, ResourceExhausted, StoreUnavailable
 from servicex_server.store.backends.scratch import remove_older_than
+from servicex_server.store.descriptor import Descriptor
 from servicex_server.store.key import check_key, check_prefix, is_key
 from servicex_server.store.protocol import MAX_NOTE_BYTES, OpenObject, Room, StoredObject
 
@@ -127,7 +128,7 @@ class LocalStore:
             os.close(descriptor)
             message = f"no object {key!r} in the store"
             raise NotFound(message)
-        return _LocalObject(_describe(key, status), descriptor)
+        return _LocalObject(_describe(key, status), Descriptor(descriptor))
 
     def _check_room(self, path: Path) -> None:
         free_bytes = shutil.disk_usage(self._scratch).free
@@ -276,28 +277,27 @@ class LocalStore:
 class _LocalObject:
     """An open file: what was opened stays readable, also if the key is put again or deleted."""
 
-    def __init__(self, stored: StoredObject, descriptor: int) -> None:
+    def __init__(self, stored: StoredObject, file: Descriptor) -> None:
         self.stored = stored
-        self._descriptor = descriptor
+        self._file = file
 
     def read(self, start: int, stop: int) -> bytes:
         pieces: list[bytes] = []
         stop = min(stop, self.stored.size_bytes)
-        while start < stop:
-            try:
-                piece = os.pread(self._descriptor, stop - start, start)
-            except OSError as error:
-                raise _unreadable(self.stored.key, error) from error
-            if not piece:
-                break
-            pieces.append(piece)
-            start += len(piece)
+        try:
+            with self._file as number:
+                while start < stop:
+                    piece = os.pread(number, stop - start, start)
+                    if not piece:
+                        break
+                    pieces.append(piece)
+                    start += len(piece)
+        except OSError as error:
+            raise _unreadable(self.stored.key, error) from error
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._file.close()
 
 
 def _describe(key: str, status: os.stat_result) -> StoredObject:
