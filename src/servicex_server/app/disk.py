@@ -15,8 +15,9 @@ from servicex_server.db.session import Database
 from servicex_server.queue.transports.memory import MemoryQueue
 from servicex_server.service.context import Services
 from servicex_server.service.delete import purge
-from servicex_server.service.expire import Disk, describe_disk, expire, find_expired
-from servicex_server.service.retention import Doomed
+from servicex_server.service.expire import Disk, describe_disk, expire, find_expired, find_spared
+from servicex_server.service.remove import Young, find_young
+from servicex_server.service.retention import Doomed, Ended
 from servicex_server.service.sweep import clear_scratch, iter_orphans, remove_orphans
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.store.open import open_store
@@ -33,12 +34,16 @@ class Swept:
         removed: deleted requests that are gone for good with their objects, the expired among them.
         orphans: objects (in a dry run: requests) that belonged to no request.
         scratch: unfinished files and uploads of killed workers; not looked for in a dry run.
+        spared: requests that stay although results take too much, because they ended so recently.
+        young: objects that no result names, and that stay because they are young.
     """
 
     expired: tuple[Doomed, ...]
     removed: int
     orphans: int
     scratch: int
+    spared: tuple[Ended, ...]
+    young: Young
 
 
 def describe(settings: Settings, *, limit: int) -> Disk:
@@ -63,7 +68,14 @@ async def _tell(services: Services) -> Swept:
     expired = await find_expired(services)
     waiting = await services.db.read(requests.list_deleted)
     orphans = [request_id async for request_id in iter_orphans(services)]
-    return Swept(tuple(expired), len(waiting) + len(expired), len(orphans), 0)
+    return Swept(
+        tuple(expired),
+        len(waiting) + len(expired),
+        len(orphans),
+        0,
+        tuple(await find_spared(services)),
+        await find_young(services),
+    )
 
 
 async def _remove(services: Services) -> Swept:
@@ -72,7 +84,14 @@ async def _remove(services: Services) -> Swept:
     while gone := await expire(services):
         expired += gone
     removed = await purge(services)
-    return Swept(tuple(expired), removed, await remove_orphans(services), await clear_scratch(services))
+    return Swept(
+        tuple(expired),
+        removed,
+        await remove_orphans(services),
+        await clear_scratch(services),
+        tuple(await find_spared(services)),
+        await find_young(services),
+    )
 
 
 def _with_services(settings: Settings, task: Callable[[Services], Awaitable[T]]) -> T:

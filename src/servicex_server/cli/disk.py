@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,8 @@ from servicex_server.cli.options import ConfigOption, DataDirOption, load_settin
 if TYPE_CHECKING:
     from servicex_server.db.kept import Kept
     from servicex_server.service.expire import Disk
-    from servicex_server.service.retention import Doomed
+    from servicex_server.service.remove import Young
+    from servicex_server.service.retention import Doomed, Ended
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 _TITLE_CHARACTERS = 40
@@ -52,6 +54,8 @@ def sweep(
             "removed_requests": swept.removed,
             "orphans": swept.orphans,
             "scratch_files": swept.scratch,
+            "spared": [_ended_document(ended) for ended in swept.spared],
+            "young_objects": _young_document(swept.young),
         }
         typer.echo(json.dumps(document, indent=2))
         return
@@ -68,11 +72,13 @@ def sweep(
             f"would remove {swept.removed} requests ({freed} of them expired), and objects of "
             f"{swept.orphans} unknown requests; nothing was changed"
         )
-        return
-    typer.echo(
-        f"removed {swept.removed} requests ({freed} of them expired), {swept.orphans} objects of unknown "
-        f"requests, {swept.scratch} unfinished files"
-    )
+    else:
+        typer.echo(
+            f"removed {swept.removed} requests ({freed} of them expired), {swept.orphans} objects of unknown "
+            f"requests, {swept.scratch} unfinished files"
+        )
+    for line in _stay_lines(swept.spared, swept.young):
+        typer.echo(line)
 
 
 def show_size(n_bytes: int) -> str:
@@ -135,6 +141,23 @@ def _disk_lines(found: Disk) -> list[str]:
         )
     going = show_size(sum(each.request.size_bytes for each in found.doomed))
     lines.append(f"{len(found.doomed)} requests with {going} go at the next sweep")
+    return lines + _stay_lines(found.spared, found.young)
+
+
+def _stay_lines(spared: Sequence[Ended], young: Young | None) -> list[str]:
+    """Why a sweep frees less than one may expect."""
+    lines = []
+    if spared:
+        size = show_size(sum(ended.size_bytes for ended in spared))
+        lines.append(
+            f"{len(spared)} requests with {size} stay although that is too much: they ended within the last "
+            "hour, and their owners may still download the results"
+        )
+    if young is not None and young.objects:
+        lines.append(
+            f"{young.objects} objects with {show_size(young.size_bytes)} that no request has are younger "
+            f"than {show_age(young.patience_s)} and stay until then: a worker may be about to report them"
+        )
     return lines
 
 
@@ -151,6 +174,8 @@ def _disk_document(found: Disk) -> dict[str, object]:
         else {"free_bytes": found.room.free_bytes, "size_bytes": found.room.size_bytes},
         "requests": [_kept_document(kept) for kept in found.largest],
         "expiring": [_doomed_document(doomed) for doomed in found.doomed],
+        "spared": [_ended_document(ended) for ended in found.spared],
+        "young_objects": None if found.young is None else _young_document(found.young),
     }
 
 
@@ -168,12 +193,19 @@ def _kept_document(kept: Kept) -> dict[str, object]:
 
 
 def _doomed_document(doomed: Doomed) -> dict[str, object]:
+    return _ended_document(doomed.request) | {"reason": doomed.reason}
+
+
+def _ended_document(ended: Ended) -> dict[str, object]:
     return {
-        "request_id": doomed.request.id,
-        "ended": doomed.request.finish_time.isoformat(),
-        "bytes": doomed.request.size_bytes,
-        "reason": doomed.reason,
+        "request_id": ended.id,
+        "ended": ended.finish_time.isoformat(),
+        "bytes": ended.size_bytes,
     }
+
+
+def _young_document(young: Young) -> dict[str, object]:
+    return {"objects": young.objects, "bytes": young.size_bytes}
 
 
 def _printable(text: str) -> str:

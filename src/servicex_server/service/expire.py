@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from servicex_server.db import kept
 from servicex_server.db import request as requests
 from servicex_server.db.kept import Kept, Totals
 from servicex_server.service.context import Services
-from servicex_server.service.retention import Doomed, Ended, bound_bytes, choose
+from servicex_server.service.remove import Young, find_young
+from servicex_server.service.retention import Doomed, Ended, Retention, bound_bytes, choose, choose_spared
 from servicex_server.store.protocol import Room
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ class Disk:
         room: what there is on the store's disk, if the store knows.
         bound_bytes: how much may be kept; None for no bound.
         doomed: what the next sweep removes.
+        spared: what it would remove for its size, had that not ended so recently.
+        young: objects that no result names yet, on a local disk; elsewhere looking takes too long.
     """
 
     totals: Totals
@@ -36,6 +39,8 @@ class Disk:
     room: Room | None
     bound_bytes: int | None
     doomed: tuple[Doomed, ...]
+    spared: tuple[Ended, ...]
+    young: Young | None
 
 
 async def describe_disk(services: Services, *, limit: int) -> Disk:
@@ -44,11 +49,43 @@ async def describe_disk(services: Services, *, limit: int) -> Disk:
     largest = await services.db.read(kept.list_largest, limit)
     room = await asyncio.to_thread(services.store.find_room)
     bound = bound_bytes(services.limits.retention, totals.size_bytes, await _free_bytes(services, room))
-    return Disk(totals, tuple(largest), room, bound, tuple(await find_expired(services)))
+    return Disk(
+        totals,
+        tuple(largest),
+        room,
+        bound,
+        tuple(await find_expired(services)),
+        tuple(await find_spared(services)),
+        await find_young(services) if room is not None else None,
+    )
 
 
 async def find_expired(services: Services) -> list[Doomed]:
     """What goes by the rule, oldest first; a bounded number."""
+    seen = await _look(services)
+    return choose(seen.rule, seen.ended, kept_bytes=seen.kept_bytes, free_bytes=seen.free_bytes, now=seen.now)
+
+
+async def find_spared(services: Services) -> list[Ended]:
+    """What would go with it, had it not ended so recently."""
+    seen = await _look(services)
+    return choose_spared(
+        seen.rule, seen.ended, kept_bytes=seen.kept_bytes, free_bytes=seen.free_bytes, now=seen.now
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the choice is made from."""
+
+    rule: Retention
+    ended: list[Ended]
+    kept_bytes: int
+    free_bytes: int | None
+    now: datetime
+
+
+async def _look(services: Services) -> _Seen:
     rule, now = services.limits.retention, services.clock()
     too_old = None if rule.max_age_s is None else now - timedelta(seconds=rule.max_age_s)
     totals = await services.db.read(kept.sum_kept)
@@ -60,13 +97,7 @@ async def find_expired(services: Services) -> list[Doomed]:
         # What is being read by another request stays until that has ended.
         if request.finish_time is not None and request.id not in inputs
     ]
-    return choose(
-        rule,
-        ended,
-        kept_bytes=totals.size_bytes,
-        free_bytes=await _free_bytes(services, room),
-        now=now,
-    )
+    return _Seen(rule, ended, totals.size_bytes, await _free_bytes(services, room), now)
 
 
 async def _free_bytes(services: Services, room: Room | None) -> int | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
@@ -34,6 +35,19 @@ class _Pointer(msgspec.Struct):
 _pointers = msgspec.json.Decoder(_Pointer)
 
 
+@dataclass(frozen=True, slots=True)
+class Young:
+    """Shared objects that no result names, and that are too young to go for that.
+
+    Attributes:
+        patience_s: how long each of them stays.
+    """
+
+    objects: int
+    size_bytes: int
+    patience_s: float
+
+
 async def remove_doomed(services: Services) -> int:
     """Removes objects that no result names any more, and the notes that lead to them; returns how many."""
     gone = 0
@@ -51,8 +65,33 @@ async def remove_unknown(services: Services) -> int:
 
     Workers that die between a put and its report leave such objects. Young ones may be about to be told of.
     """
-    oldest = services.clock() - timedelta(seconds=services.limits.orphan_age_s)
+    oldest = _oldest(services)
     gone = 0
+    async with aclosing(_iter_strangers(services)) as pages:
+        async for keys in pages:
+            gone += await _remove_old(services, keys, oldest)
+    return gone
+
+
+async def find_young(services: Services) -> Young:
+    """What `remove_unknown` leaves for now; changes nothing."""
+    oldest = _oldest(services)
+    n_objects = size_bytes = 0
+    async with aclosing(_iter_strangers(services)) as pages:
+        async for keys in pages:
+            for stored in await services.store.heads([key for key in keys if not is_note(key)]):
+                if stored is not None and stored.modified >= oldest:
+                    n_objects += 1
+                    size_bytes += stored.size_bytes
+    return Young(n_objects, size_bytes, services.limits.orphan_age_s)
+
+
+def _oldest(services: Services) -> datetime:
+    return services.clock() - timedelta(seconds=services.limits.orphan_age_s)
+
+
+async def _iter_strangers(services: Services) -> AsyncGenerator[list[str], None]:
+    """Keys of what is in the store and no result names, and of notes that lead to nothing known."""
     # A server with few results does not ask 256 times for them.
     n_known = await services.db.read(shared.count_objects)
     for shard in SHARDS if n_known > _KNOWN_AT_ONCE else (FOLDER,):
@@ -63,10 +102,10 @@ async def remove_unknown(services: Services) -> int:
             if question_key_of(key) not in answered if is_note(key) else key not in known:
                 strangers.append(key)
             if len(strangers) == _PAGE:
-                gone += await _remove_old(services, strangers, oldest)
-                strangers.clear()
-        gone += await _remove_old(services, strangers, oldest)
-    return gone
+                yield strangers
+                strangers = []
+        if strangers:
+            yield strangers
 
 
 async def _remove_old(services: Services, keys: Iterable[str], oldest: datetime) -> int:

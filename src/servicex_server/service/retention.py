@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from servicex_server.model.ids import RequestId
@@ -61,6 +61,25 @@ def bound_bytes(rule: Retention, kept_bytes: int, free_bytes: int | None) -> int
     if free_bytes is not None:
         bounds.append(int(rule.max_share * (kept_bytes + free_bytes)))
     return min(bounds, default=None)
+
+
+def choose_spared(
+    rule: Retention,
+    oldest_first: Iterable[Ended],
+    *,
+    kept_bytes: int,
+    free_bytes: int | None,
+    now: datetime,
+) -> list[Ended]:
+    """Those that would go for their size if they had not ended so recently; arguments as of `choose`."""
+    ended = list(oldest_first)
+    # Below zero, as clocks of several servers differ.
+    hasty = choose(
+        replace(rule, grace_s=-_DAY_S), ended, kept_bytes=kept_bytes, free_bytes=free_bytes, now=now
+    )
+    going = choose(rule, ended, kept_bytes=kept_bytes, free_bytes=free_bytes, now=now)
+    taken = {doomed.request.id for doomed in going}
+    return [doomed.request for doomed in hasty if doomed.request.id not in taken]
 
 
 def choose(

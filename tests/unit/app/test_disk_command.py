@@ -18,6 +18,7 @@ from servicex_server.app.datadir import DataDir
 from servicex_server.app.settings import load
 from servicex_server.cli import app
 from servicex_server.errors import ConfigurationError
+from servicex_server.model.shared import new_object_key
 from servicex_server.service.delete import delete
 from servicex_server.service.submit import submit
 from servicex_server.store.backends.local import LocalStore
@@ -98,6 +99,23 @@ def test_disk_as_json(data_dir: Path) -> None:
     assert (first["bytes"], first["files"], first["owner"], first["state"]) == (30, 3, "marie", "Complete")
     assert second["title"] is None
     assert document["expiring"] == [], "they have only just ended"
+    assert sorted(each["bytes"] for each in document["spared"]) == [10, 30]
+    assert document["young_objects"] == {"objects": 0, "bytes": 0}
+
+
+def test_what_stays_though_results_take_too_much_is_told(data_dir: Path) -> None:
+    arguments = ("--data-dir", str(data_dir))
+    stray = DataDir(data_dir).store / "objects" / new_object_key(f"objects/0a/0a{'1' * 62}")
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"not reported yet")
+    # The one of three files ended first; without it the other one fits.
+    for command in (("disk",), ("sweep", "--dry-run"), ("sweep",)):
+        text = invoke(*command, *arguments, SERVICEX_RESULTS_MAX_BYTES="10")
+        assert "1 requests with 30 B stay although that is too much: they ended within the last hour" in text
+        assert "1 objects with 16 B that no request has are younger than 2 d and stay until then" in text
+        text = invoke(*command, *arguments)
+        assert "stay although" not in text, "they fit"
+    assert stray.exists()
 
 
 def test_sweep_removes_or_only_tells(data_dir: Path) -> None:
@@ -137,6 +155,8 @@ def test_sweep_removes_what_is_left_of_deleted_requests_and_of_unknown_ones(data
         "removed_requests": 1,
         "orphans": 1,
         "scratch_files": 0,
+        "spared": [],
+        "young_objects": {"objects": 0, "bytes": 0},
     }
     assert len(objects(data_dir)) == 5
     document = json.loads(invoke("sweep", "--data-dir", str(data_dir), "--json"))
