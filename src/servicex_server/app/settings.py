@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from servicex_server.errors import ConfigurationError, InvalidRequest
+from servicex_server.model import size
 from servicex_server.model.compression import Compression, parse_compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.telemetry.machine import usable_cores
@@ -31,6 +32,20 @@ _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
 SECRETS_DIR = "SERVICEX_SECRETS_DIR"
 """Environment variable with the folder of secrets."""
+
+
+def _to_bytes(value: object) -> object:
+    return size.parse_size(value) if isinstance(value, str) else value
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(
+        _to_bytes,
+        json_schema_input_type=Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=size.PATTERN)],
+    ),
+]
+"""Bytes, also as `50GB` or `20 GiB`."""
 
 
 class Settings(BaseSettings):
@@ -285,7 +300,7 @@ class Settings(BaseSettings):
     max_files_per_user: int = Field(
         500_000, ge=1, description="Files that unfinished requests of one user may still wait for."
     )
-    worker_memory_bytes: int = Field(
+    worker_memory_bytes: Size = Field(
         4 * 2**30, ge=0, description="Memory each worker process may allocate; 0 for no limit."
     )
     compression: Annotated[dict[str, str], NoDecode] = Field(
@@ -293,7 +308,7 @@ class Settings(BaseSettings):
         description="Codec and level of results whose submitter names none, per format "
         "(`parquet=zstd:3+split,hdf5=gzip:6`).",
     )
-    min_free_bytes: int = Field(
+    min_free_bytes: Size = Field(
         2**30,
         ge=0,
         description="Results are refused when less than this is free on the data folder's disk, new requests "
@@ -304,7 +319,7 @@ class Settings(BaseSettings):
         ge=0,
         description="Requests and their results go so long after they ended; 0 keeps them for ever.",
     )
-    results_max_bytes: int = Field(
+    results_max_bytes: Size = Field(
         0, ge=0, description="Results together take at most so much, or the oldest go; 0 for no such bound."
     )
     results_disk_share: float = Field(
@@ -317,16 +332,16 @@ class Settings(BaseSettings):
     python_generator: Literal["auto", "off"] = Field(
         "auto", description="Run users' own code (`python` queries): where a sandbox can be made, or never."
     )
-    python_memory_bytes: int = Field(
+    python_memory_bytes: Size = Field(
         2 * 2**30, ge=256 * 2**20, description="Memory that the code of a python query may use, per file."
     )
     python_time_s: float = Field(
         900.0, gt=0, description="Time that the code of a python query may take, per file."
     )
-    python_input_bytes: int = Field(
+    python_input_bytes: Size = Field(
         10 * 2**30, ge=0, description="Largest remote file that is fetched whole for a python query."
     )
-    max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body accepted.")
+    max_body_bytes: Size = Field(32 * 2**20, ge=1024, description="Largest request body accepted.")
     event_streams: int = Field(
         1000, ge=1, le=100_000, description="Event streams open at once, of all users."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import jsonschema
 import pytest
 from typer.testing import CliRunner
 
@@ -72,6 +73,13 @@ def test_a_file_may_list_roots(tmp_path: Path) -> None:
         ("frobnicate: 3", "there is no 'frobnicate'; `servicex-server config docs` lists them all"),
         ("port: 70000", "port: .*65535"),
         ("port: many", "port: .*integer"),
+        (
+            "results_max_bytes: 50 gigs",
+            "results_max_bytes: .*'50 gigs' is no size; allowed are bytes, or .*50GB",
+        ),
+        ("results_max_bytes: 1.5", "results_max_bytes: .*integer"),
+        ("results_max_bytes: -1GB", "results_max_bytes: .*is no size"),
+        ("python_memory_bytes: 1kB", "python_memory_bytes: .*greater than or equal to 268435456"),
         ("public_url: example.org", "public_url: .*must start with http"),
         ("- 1", "must hold `setting: value` lines"),
         ("a: [", "cannot read the configuration file"),
@@ -82,6 +90,33 @@ def test_a_wrong_setting_is_named(tmp_path: Path, content: str, words: str) -> N
     path.write_text(content)
     with pytest.raises(ConfigurationError, match=words):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        ("1000000", 10**6),
+        ("50GB", 50 * 10**9),
+        ("20 GiB", 20 * 2**30),
+        ("1.5 tb", 1_500_000_000_000),
+        (" 512 MiB ", 512 * 2**20),
+        ("0", 0),
+        ("0.1B", 1),  # 0 would be no bound
+    ],
+)
+def test_sizes_may_have_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, n_bytes: int
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"min-free-bytes: {text}\n")
+    assert load(path).min_free_bytes == n_bytes
+    monkeypatch.setenv("SERVICEX_RESULTS_MAX_BYTES", text)
+    assert load().results_max_bytes == n_bytes
+    schema = Settings.model_json_schema()["properties"]["min_free_bytes"]
+    jsonschema.validate(text.strip(), schema)
+    jsonschema.validate(n_bytes, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(f"{text}!", schema)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
