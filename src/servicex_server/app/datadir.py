@@ -141,9 +141,7 @@ class DataDir:
 
     def write_client_config(self, url: str, token: str | None) -> None:
         """Writes the file that the official client reads; with mode 0600, since it carries the token."""
-        endpoint = {"endpoint": url, "name": "servicex"} | ({"token": token} if token else {})
-        content = {"api_endpoints": [endpoint], "default_endpoint": "servicex"}
-        _write_private(self.client_config, yaml.safe_dump(content, sort_keys=False))
+        _write_private(self.client_config, client_config(url, token))
 
     def change_client_token(self, token: str | None) -> None:
         """Puts another token, or none, into the client's file, if there is one that we wrote."""
@@ -178,6 +176,13 @@ class DataDir:
         except (OSError, ValueError, LookupError, TypeError):
             return None
         return url if isinstance(url, str) else None
+
+
+def client_config(url: str, token: str | None) -> str:
+    """The `servicex.yaml` of a client of the server at `url`."""
+    endpoint = {"endpoint": url, "name": "servicex"} | ({"token": token} if token else {})
+    content = {"api_endpoints": [endpoint], "default_endpoint": "servicex"}
+    return str(yaml.safe_dump(content, sort_keys=False))
 
 
 def is_inside(folder: Path, data_dir: Path) -> bool:

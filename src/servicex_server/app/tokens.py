@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def issue(settings: Settings, name: str, *, is_admin: bool) -> tuple[str, str | None]:
-    """A new token for `name`, whose older one stops working, and the server's URL if it is known."""
+    """A new token for `name`, whose older one stops working, and the URL for clients if it is known."""
     data = DataDir(settings.data_dir)
 
     async def replace(db: Database) -> str:
@@ -30,7 +30,7 @@ def issue(settings: Settings, name: str, *, is_admin: bool) -> tuple[str, str | 
             data.change_client_token(token)
         return token
 
-    return with_database(settings, replace), data.read_url()
+    return with_database(settings, replace), settings.public_url or data.read_url()
 
 
 def revoke(settings: Settings, name: str) -> None:

@@ -12,6 +12,8 @@ token_app = typer.Typer(help="Who may use the server.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the user; requests and results belong to it.")]
 
+_UNKNOWN_URL = "https://servicex.example.org"
+
 
 @token_app.command()
 def create(
@@ -20,14 +22,21 @@ def create(
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Make an access token for a user (an older one of the same name stops working) and print it once."""
+    """Make an access token for a user (an older one of the same name stops working) and print it once.
+
+    Standard output is the token alone, for scripts; beside it stands the user's servicex.yaml.
+    """
     settings = load_settings(config, data_dir=data_dir)
-    from servicex_server.app.tokens import issue  # noqa: PLC0415  keeps --help quick
+    from servicex_server.app.datadir import client_config  # noqa: PLC0415  keeps --help quick
+    from servicex_server.app.tokens import issue  # noqa: PLC0415
 
     token, url = issue(settings, name, is_admin=admin)
     typer.echo(token)
-    where = url or "the server's URL"
-    typer.echo(f"{name} puts it into servicex.yaml as the `token` of the endpoint {where}", err=True)
+    unknown = (
+        "" if url else f" (with the server's URL in place of {_UNKNOWN_URL}: set public_url to have it here)"
+    )
+    typer.echo(f"\nThe servicex.yaml of {name}, or the entry to add to it{unknown}:\n", err=True)
+    typer.echo(client_config(url or _UNKNOWN_URL, token), err=True, nl=False)
 
 
 @token_app.command()

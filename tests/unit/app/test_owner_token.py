@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from servicex_server.app import database, tokens
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.settings import Settings, load
+from servicex_server.cli import app
+from servicex_server.cli.endpoint import Endpoint, find_endpoint
 from servicex_server.db.session import Database
 from servicex_server.model.request import Principal
 from servicex_server.service.principal import find_principal
@@ -126,3 +129,23 @@ def test_others_tokens_are_not_the_owners(settings: Settings, monkeypatch: pytes
     tokens.issue(settings, "pierre", is_admin=False)
     tokens.revoke(settings, "pierre")
     assert start(settings) == token
+
+
+def test_a_new_users_client_file_stands_beside_the_token(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("token", "create", "pierre", "--data-dir", str(settings.data_dir))
+    run = CliRunner().invoke(app, command)
+    assert holder(settings, run.stdout.strip()) == Principal("pierre"), "scripts take all of it"
+    assert "in place of https://servicex.example.org" in run.stderr
+    DataDir(settings.data_dir).write_url("http://127.0.0.1:5000")
+    for environment, url in (
+        ({}, "http://127.0.0.1:5000"),
+        ({"SERVICEX_PUBLIC_URL": "https://servicex.uni.example/"}, "https://servicex.uni.example"),
+    ):
+        run = CliRunner().invoke(app, command, env=environment)
+        _, _, entry = run.stderr.partition(":\n\n")
+        (tmp_path / "servicex.yaml").write_text(entry)
+        assert find_endpoint(None, None) == Endpoint(url, run.stdout.strip())
+        assert "in place of" not in run.stderr
