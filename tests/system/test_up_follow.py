@@ -151,9 +151,37 @@ def test_the_command_tells_the_outcome_and_the_reasons(server: ServerProcess, fo
     assert code == 1, err
     (reason,) = [line for line in out.splitlines() if line.startswith("failed: ")]
     assert "file_9.root: " in reason
+    assert out.splitlines()[-1] == f"try them again: servicex-server retry {bad}"
     code, _, err = run(server, "follow", "4711")
     assert code == 2
     assert "there is no request" in err
+
+
+def test_failed_files_are_tried_again_by_a_command(
+    server: ServerProcess, folder: Path, tmp_path: Path
+) -> None:
+    late = tmp_path / "inputs"
+    shutil.copytree(folder, late)
+    with GatedFiles(late) as files:
+        request_id = submit(server, [f"{files.url}/file_8.root", f"{files.url}/file_9.root"])
+        assert run(server, "follow", request_id)[0] == 1
+        shutil.copy(folder / "file_0.root", late / "file_9.root")
+        code, out, err = run(server, "retry", request_id)
+        assert code == 0, err
+        first, second = out.splitlines()
+        assert first.endswith(f"{request_id} runs again for 1 files")
+        told = second.removeprefix("follow it: servicex-server ").split()
+        assert told == ["follow", request_id]
+        code, out, err = run(server, *told)
+        assert code == 0, err
+        assert out.splitlines()[-1].startswith("Complete: 2 of 2 files delivered, ")
+    code, _, err = run(server, "retry", request_id)
+    assert code == 1
+    assert "nothing to retry" in err
+    flags = ("--url", "http://127.0.0.1:1", "--token-file", "token")
+    code, _, err = run(server, "retry", request_id, *flags)
+    assert code == 1
+    assert f"see `servicex-server follow {request_id} {' '.join(flags)}`" in err
 
 
 def test_the_command_goes_on_when_the_server_was_killed(folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from servicex_server.cli.disk import disk, sweep
 from servicex_server.cli.follow import follow
 from servicex_server.cli.provenance import provenance
 from servicex_server.cli.proxy import clear, init, proxy
+from servicex_server.cli.retry import retry
 from servicex_server.cli.roles import app as app_role
 from servicex_server.cli.roles import finder, sweeper, worker
 from servicex_server.cli.token import token_app
@@ -55,6 +56,7 @@ app.command()(transform)
 app.command()(disk)
 app.command()(sweep)
 app.command()(follow)
+app.command()(retry)
 app.command()(provenance)
 app.command()(proxy)
 app.command()(init)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,18 @@ def find_endpoint(url: str | None, token_file: Path | None) -> Endpoint:
         )
         raise ConfigurationError(message)
     return Endpoint(known[0].url, token or known[0].token)
+
+
+def show_command(verb: str, request_id: str, url: str | None, token_file: Path | None) -> str:
+    """A command for the same request on the same server, to be pasted.
+
+    >>> show_command("follow", "17", "http://one:5000", None)
+    'servicex-server follow 17 --url http://one:5000'
+    """
+    words = ["servicex-server", verb, request_id]
+    words += ["--url", url] if url is not None else []
+    words += ["--token-file", str(token_file)] if token_file is not None else []
+    return shlex.join(words)
 
 
 def _candidates(folder: Path, home: Path) -> Iterator[Path]:

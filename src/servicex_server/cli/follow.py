@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from servicex_server.cli.endpoint import TokenFileOption, UrlOption, find_endpoint
+from servicex_server.cli.endpoint import TokenFileOption, UrlOption, find_endpoint, show_command
 from servicex_server.cli.stream import Event, read_events
 from servicex_server.errors import ServicexError
 
@@ -53,6 +53,8 @@ def follow(
     if not as_json:
         for line in ledger.summary():
             typer.echo(line)
+        if ledger.n_failed:
+            typer.echo(f"try them again: {show_command('retry', request_id, url, token_file)}")
     raise typer.Exit(ledger.exit_code)
 
 
@@ -81,6 +83,12 @@ class Ledger:
             return UNKNOWN
         return 0 if self._end.get("state") == "Complete" and not self._end.get("failed") else 1
 
+    @property
+    def n_failed(self) -> int:
+        """Files that failed, as far as is known."""
+        n_failed = (self._end or {}).get("failed")
+        return n_failed if isinstance(n_failed, int) else 0
+
     def summary(self) -> list[str]:
         """Lines to leave behind."""
         end = self._end or {}
@@ -89,9 +97,8 @@ class Ledger:
             lines.append(f"reason: {printable(str(end['reason']))}")
         shown = list(self._failures.values())[:_LISTED]
         lines += [f"failed: {printable(path)}: {printable(reason)}" for path, reason in shown]
-        n_failed = end.get("failed")
-        if isinstance(n_failed, int) and n_failed > len(shown):
-            lines.append(f"and {n_failed - len(shown)} more failed files")
+        if self.n_failed > len(shown):
+            lines.append(f"and {self.n_failed - len(shown)} more failed files")
         return lines
 
 
