@@ -27,6 +27,7 @@ Which HTTP status a class becomes is decided in `api/errors.py` alone.
     ├── TransformError              one input file could not be transformed
     │   ├── SourceUnavailable       unreachable, timed out: another attempt may help
     │   │   ├── SiteUnavailable     it is the site that does not answer, whatever file is asked for
+    │   │   ├── SpoolUnavailable    it has to be fetched whole, and this machine has no room for it
     │   │   └── SourceMissing       there is no such file: none will
     │   ├── SourceCorrupt           the bytes are not what the format promises
     │   ├── AttemptLost             the process that worked on the file died
@@ -163,6 +164,10 @@ class SourceUnavailable(TransformError):
 
 class SiteUnavailable(SourceUnavailable):
     """The site that holds the file does not answer."""
+
+
+class SpoolUnavailable(SourceUnavailable):
+    """The file has to be fetched whole, and the worker's disk has no room for it."""
 
 
 class SourceMissing(SourceUnavailable):

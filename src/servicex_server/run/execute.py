@@ -23,6 +23,7 @@ from servicex_server.errors import (
     SourceMissing,
     SourceRefused,
     SourceUnavailable,
+    SpoolUnavailable,
     StoreUnavailable,
 )
 from servicex_server.model.compression import Compression
@@ -47,7 +48,7 @@ from servicex_server.run.sandbox.limits import SandboxLimits
 from servicex_server.run.script import transform_script
 from servicex_server.run.table import TableCounts, tally_of, write_table
 from servicex_server.run.write.fit import check_format
-from servicex_server.run.write.open import new_result
+from servicex_server.run.write.open import DISK_FULL, new_result
 from servicex_server.source.ahead import AheadSource
 from servicex_server.source.policy import SourcePolicy
 from servicex_server.source.protocol import ByteSource, SourceLimits
@@ -67,6 +68,7 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (InvalidRequest, Reason.QUERY),
     (SourceCorrupt, Reason.CORRUPT),
     (SourceMissing, Reason.MISSING),
+    (SpoolUnavailable, Reason.RESOURCES),
     (SourceUnavailable, Reason.UNAVAILABLE),
     (StoreUnavailable, Reason.UNAVAILABLE),
     (AttemptLost, Reason.LOST),
@@ -420,5 +422,8 @@ def to_failure(error: BaseException) -> Failure:
         return Failure(reason, error.message)
     if reason is Reason.RESOURCES:
         return Failure(reason, "the worker ran out of memory")
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        # Of a temporary file, say: another worker, or the same one later, may have room.
+        return Failure(Reason.RESOURCES, f"the worker's disk is full: {error.strerror}")
     first_line = (str(error).strip().splitlines() or [""])[0][:300]
     return Failure(reason, f"the server met an unexpected error: {type(error).__name__}: {first_line}")

@@ -15,7 +15,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from servicex_server.errors import ServicexError, SourceCorrupt, SourceRefused, SourceUnavailable
+from servicex_server.errors import (
+    ServicexError,
+    SourceCorrupt,
+    SourceRefused,
+    SourceUnavailable,
+    SpoolUnavailable,
+)
 from servicex_server.grid.identity import explain_refusal
 from servicex_server.model.naming import show_location
 from servicex_server.source import multipart, ranges
@@ -422,19 +428,33 @@ class HttpSource:
         )
         if length.isdigit() and int(length) > bound:
             raise SourceUnavailable(too_large)
-        spool = self._open_spool()
+        with self._needing_room():
+            spool = self._open_spool()
+            spool.clear()
         size_bytes = 0
         end = time.monotonic() + self._limits.read_s(int(length) if length.isdigit() else bound)
-        spool.clear()
         for piece in self._pieces(response, end):
             if size_bytes + len(piece) > bound:
                 raise SourceUnavailable(too_large)
-            spool.write(piece, size_bytes)
+            with self._needing_room():
+                spool.write(piece, size_bytes)
             size_bytes += len(piece)
         if length.isdigit() and size_bytes != int(length):
             message = f"the answer ended after {size_bytes} of {length} bytes"
             raise PassingFault(message)
         return _Piece(0, b"", size_bytes, _version(response), _strong_tag(response), is_whole=True)
+
+    @contextlib.contextmanager
+    def _needing_room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # Another replica may be at a server that serves ranges, and need no room.
+            message = (
+                f"cannot read {self.location}: the server does not serve byte ranges, and the worker's disk "
+                f"has no room to fetch the file whole ({error.strerror})"
+            )
+            raise SpoolUnavailable(message) from error
 
     def _drop_spool(self) -> None:
         spool, self._spool = self._spool, None

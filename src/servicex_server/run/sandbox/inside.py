@@ -232,6 +232,8 @@ def explain(error: BaseException, source: str) -> dict[str, Any]:
         kind = "memory"
     elif isinstance(error, OSError) and error.errno == errno.EFBIG:
         kind = "size"
+    elif line is None and isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        kind = "disk"  # of the result; what the code itself writes to is its own
     elif isinstance(error, Undeliverable):
         kind = "returned"
     elif isinstance(error, SystemExit):

@@ -18,7 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from servicex_server.errors import AttemptLost, ConfigurationError, QueryError, SourceUnavailable
+from servicex_server.errors import (
+    AttemptLost,
+    ConfigurationError,
+    QueryError,
+    ResourceExhausted,
+    SourceUnavailable,
+)
 from servicex_server.run.sandbox import interpreter
 from servicex_server.run.sandbox.available import explain, find_bwrap, why_unavailable
 from servicex_server.run.sandbox.command import INPUT_FOLDER, RUNNER, sandbox_command
@@ -70,6 +76,7 @@ def run_script(
     Raises:
         QueryError: the code failed, broke a bound or returned no arrays; says where.
         SourceUnavailable: the file has changed meanwhile.
+        ResourceExhausted: the disk has no room for the result.
         ConfigurationError: no sandbox can be made here.
         AttemptLost: the sandbox did not start this time.
     """
@@ -251,7 +258,9 @@ def _check_input(input_file: InputFile) -> QueryError | SourceUnavailable:
     return BadResult("the code has tampered with its result: it says that the file has changed")
 
 
-def _to_error(error: ScriptError | None, ended: _Ended, limits: SandboxLimits) -> QueryError:
+def _to_error(
+    error: ScriptError | None, ended: _Ended, limits: SandboxLimits
+) -> QueryError | ResourceExhausted:
     """What the user is told."""
     if ended.broken_bound is not None:
         return QueryError(f"the query {ended.broken_bound} and was stopped")
@@ -264,6 +273,9 @@ def _to_error(error: ScriptError | None, ended: _Ended, limits: SandboxLimits) -
         case "size":
             what = "wrote a file" if error.line else "returned a result"
             return QueryError(f"the query {what} of more than {show_bytes(limits.memory_bytes)}{place}")
+        case "disk":
+            # Code that says so by itself is tried as often as a file may be, and no more.
+            return ResourceExhausted("the worker's disk is full: no room for what the code returned")
         case "exit":
             return QueryError(f"the code ended its process ({error.message}) instead of returning{place}")
         case "returned":

@@ -46,7 +46,7 @@ class ScriptError:
     """What went wrong inside, by its own account.
 
     Attributes:
-        kind: `raised`, `returned`, `exit`, `memory`, `size` or `input`.
+        kind: `raised`, `returned`, `exit`, `memory`, `size`, `disk` or `input`.
         message: the exception's type and message.
         line: of the user's code; 0 if unknown.
         text: of that line.

@@ -17,7 +17,8 @@ from servicex_server.run.write.parquet import ParquetWriter
 from servicex_server.run.write.protocol import Writer
 from servicex_server.run.write.root import RootWriter
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Codes of the system's errors that mean: there is no room for more."""
 
 
 @contextlib.contextmanager
@@ -54,7 +55,7 @@ def new_result(
         _sync(part)
         part.replace(path)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             message = "no space is left for the result"
             raise ResourceExhausted(message) from error
         raise
