@@ -106,6 +106,19 @@ def running_xrootd(files: Mapping[str, Path], certificate: Pair | None = None) -
 
 
 @contextlib.contextmanager
+def running_redirector(target: str, port: int | None = None) -> Iterator[XrootdServer]:
+    """Has nothing itself, and sends all who ask on to `target`, a host with its port."""
+    with _folder() as folder:
+        port, http_port = port or free_port(), free_port()
+        config = _CONFIG + "xrootd.redirect {target} all /store\n"
+        (folder / "server.cfg").write_text(
+            config.format(folder=folder, port=port, http_port=http_port, target=target)
+        )
+        with _process(folder, port) as pid:
+            yield XrootdServer(port, http_port, folder / "data" / "store", folder / "log" / "server.log", pid)
+
+
+@contextlib.contextmanager
 def running_xcache() -> Iterator[str]:
     """The prefix of a server that reads `root://host//path` for those who ask for it below that prefix."""
     with _folder() as folder:

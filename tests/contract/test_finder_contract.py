@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -42,7 +43,7 @@ from web_listing import (
     text_list,
     xrootd_index,
 )
-from xrootd_server import XrootdServer, require_xrootd, running_xrootd
+from xrootd_server import XrootdServer, free_port, require_xrootd, running_redirector, running_xrootd
 
 NAMES = ("a", "b", "c", "d")
 
@@ -398,6 +399,41 @@ async def test_xrootd_patterns(server: XrootdServer) -> None:
     for name in ("nowhere.root", "nowhere/*.root", "run1"):
         with pytest.raises(UnknownDataset):
             await find(finder, f"xrootd://{server.url(name)}")
+
+
+async def test_xrootd_servers_send_on_to_hosts_that_may_be_read_alone(server: XrootdServer) -> None:
+    allowed = XrootdFinder(SourcePolicy(allowed_private_hosts=("localhost", "127.0.0.1")))
+    door_alone = XrootdFinder(SourcePolicy(allowed_private_hosts=("localhost",)))
+    with running_redirector(f"127.0.0.1:{server.port}") as door:
+        for name, n_found in (("run*/*.root", 2), ("a.root", 1)):
+            did = f"xrootd://{door.url(name)}"
+            found = await find(allowed, did)
+            assert len(found) == n_found
+            assert all(file.paths[0].startswith(f"root://localhost:{door.port}//store/") for file in found)
+            with pytest.raises(FinderError, match=r"redirected: .*127\.0\.0\.1"):
+                await find(door_alone, did)
+    with running_redirector(f"localhost:{server.port}") as door:
+        assert len(await find(door_alone, f"xrootd://{door.url('a.root')}")) == 1
+
+
+async def test_listing_with_xrootd_does_not_use_up_what_is_true(server: XrootdServer) -> None:
+    # Its client does not count what it returns: the server would end after some hundreds of listings.
+    finder = XrootdFinder(SourcePolicy(allowed_private_hosts=("localhost",)))
+    before = sys.getrefcount(True)
+    for _ in range(50):
+        await find(finder, f"xrootd://{server.url('a.root')}")
+    assert sys.getrefcount(True) > before - 25
+
+
+async def test_xrootd_servers_that_send_in_circles_are_told() -> None:
+    require_xrootd()
+    port = free_port()
+    finder = XrootdFinder(SourcePolicy(allowed_private_hosts=("localhost",)))
+    with (
+        running_redirector(f"localhost:{port}", port=port) as door,
+        pytest.raises(FinderError, match="more than 5 redirects"),
+    ):
+        await find(finder, f"xrootd://{door.url('*.root')}")
 
 
 async def test_a_server_that_is_away_is_told() -> None:

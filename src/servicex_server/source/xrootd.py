@@ -231,12 +231,14 @@ class XrootdSource:
             file.close(timeout=_CLOSE_S, callback=_Answer(0.0, file).take)
 
 
-def with_methods(parts: Url, policy: SourcePolicy) -> str:
+def with_methods(parts: Url, policy: SourcePolicy, door: str | None = None) -> str:
     """The URL, with the methods of authentication that the host may ask for.
+
+    A door is trusted with the servers that it sends us on to: they may ask for what it may.
 
     Every URL that the client connects to has to pass here, after `export`: it shows what it finds otherwise.
     """
-    methods = allowed_methods(policy.grid, parts.host)
+    methods = allowed_methods(policy.grid, door or parts.host)
     if methods is None:
         return str(parts)
     if _CLIENTS_PARAMETER.search(unquote(parts.rest)):
