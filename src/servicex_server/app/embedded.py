@@ -22,7 +22,7 @@ from servicex_server.app.ports import (
     store_arguments,
     to_limits,
 )
-from servicex_server.app.settings import LOOPBACK, Settings, to_compressions
+from servicex_server.app.settings import ANY_ADDRESS, LOOPBACK, Settings, to_compressions
 from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
 from servicex_server.queue.transports.embedded import EmbeddedQueue
@@ -211,7 +211,7 @@ def build_api(settings: Settings, data: DataDir, services: Services, *, ready: R
 
 def _own_names(settings: Settings) -> tuple[str, ...]:
     """Listening on one address allows requests addressed to it; on all of them, none in particular."""
-    return () if settings.host in {"0.0.0.0", "::"} else (settings.host,)  # noqa: S104  compared, not bound
+    return () if settings.host in ANY_ADDRESS else (settings.host,)
 
 
 def own_url(settings: Settings, listener: socket.socket) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from servicex_server.app.settings import Settings
+from servicex_server.app.settings import ANY_ADDRESS, Settings
 from servicex_server.did.protocol import Finder, RemoteFinders
 from servicex_server.errors import ConfigurationError
 from servicex_server.model.did import Did
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from servicex_server.queue.transports.amqp.celery import CeleryPublisher
 
 INTERNAL_PATH = "/servicex/internal/transformation/"
-_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared, not bound
 
 Build = Callable[[Settings, SourcePolicy], Finder | None]
 
@@ -196,7 +195,7 @@ def internal_endpoint(settings: Settings) -> str:
     if settings.internal_url is not None:
         return f"{settings.internal_url}{INTERNAL_PATH}"
     host = settings.internal_host
-    if host in _ANY_ADDRESS:
+    if host in ANY_ADDRESS:
         message = f"internal_host {host} is no address that finders can answer to; give SERVICEX_INTERNAL_URL"
         raise ConfigurationError(message)
     shown = f"[{host}]" if ":" in host else host

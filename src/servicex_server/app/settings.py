@@ -27,6 +27,9 @@ from servicex_server.telemetry.machine import usable_cores
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Addresses that only this machine reaches."""
 
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared, not bound
+"""Addresses to listen on that stand for all of a machine's."""
+
 _GRID_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
