@@ -104,6 +104,7 @@ def measure(n_files: int, folder: Path) -> dict[str, float]:
         broker = stack.enter_context(running_rabbitmq())
         database = stack.enter_context(running_postgres())
         (internal,) = free_ports(1)
+        (folder / "store").mkdir()
         deployment = stack.enter_context(
             a_deployment(
                 folder,

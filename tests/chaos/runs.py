@@ -92,6 +92,7 @@ def run_singles(ground: Ground, told: Callable[[Outcome], None]) -> None:
 def run_full_disk(ground: Ground) -> Outcome:
     """A local store on a disk that is too small: files fail with that reason, and a retry has them all."""
     with keep_logs(ground, "full disk") as (folder, outcome), _small_disk() as disk:
+        (disk / "store").mkdir()
         store = {"store_url": str(disk / "store"), "min_free_bytes": "0", "results_disk_share": "1"}
         with running_fleet(
             ground.services, folder, 0, ground.inputs.folder, store=store, workers=WORKERS[:2]

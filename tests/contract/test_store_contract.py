@@ -20,6 +20,7 @@ from servicex_server.store.backends.local import LocalStore
 from servicex_server.store.backends.memory import MemoryStore
 from servicex_server.store.measured import MeasuredStore
 from servicex_server.store.open import open_store
+from servicex_server.store.probe import probe
 from servicex_server.store.protocol import MAX_NOTE_BYTES, Store, StoredObject
 
 MEBI = 1024 * 1024
@@ -364,3 +365,8 @@ def test_notes_obey_the_rule_of_keys(store: Store, key: str) -> None:
     for ask in (store.read_note, store.has, lambda key: store.put_note(key, b"x")):
         with pytest.raises(ValueError, match="the store takes no key"):
             ask(key)
+
+
+async def test_a_probe_leaves_nothing_behind(store: Store) -> None:
+    await probe(store)
+    assert [key async for key in store.iter_keys()] == []

@@ -294,6 +294,7 @@ def refuse(folder: Path, **settings: str) -> str:
 
 @pytest.mark.parametrize("missing", ["database_url", "queue_url", "store_url"])
 def test_an_app_says_what_is_not_configured(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "store").mkdir()
     settings = {
         "database_url": "postgresql://a:b@127.0.0.1:1/x",
         "queue_url": "amqp://a:b@127.0.0.1:1/",
@@ -306,6 +307,7 @@ def test_an_app_says_what_is_not_configured(tmp_path: Path, missing: str) -> Non
 def test_an_app_refuses_another_schema_and_a_broker_that_does_not_let_it_in(
     postgres: PostgresServer, broker: RabbitServer, tmp_path: Path
 ) -> None:
+    (tmp_path / "store").mkdir()
     store = str(tmp_path / "store")
     empty = postgres.create()
     wrong = broker.url.replace("pass%2Fword", "guessed-wrong")
@@ -322,6 +324,7 @@ def test_an_app_refuses_another_schema_and_a_broker_that_does_not_let_it_in(
 
 
 def test_an_app_waits_for_a_database_that_is_started_after_it(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
     with running_postgres() as own:
         settings = {
             "database_url": own.create(with_schema=True),
@@ -344,6 +347,7 @@ def test_an_app_without_a_broker_says_so_and_keeps_what_it_is_told(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
     (port,) = free_ports(1)
+    (tmp_path / "store").mkdir()
     settings = {
         "database_url": postgres.create(with_schema=True),
         "queue_url": f"amqp://someone:guessed@127.0.0.1:{port}/",

@@ -29,6 +29,7 @@ from servicex_server.app.ports import (
     store_arguments,
     to_limits,
 )
+from servicex_server.app.results import require_usable
 from servicex_server.app.settings import Settings, to_compressions
 from servicex_server.db.session import Database, Transaction
 from servicex_server.errors import ConfigurationError, DatabaseUnavailable
@@ -171,6 +172,7 @@ async def _sweep(settings: Settings, data: DataDir) -> int:
 async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _Deployment:
     from servicex_server.queue.transports.amqp import AmqpHints  # noqa: PLC0415  an optional package
 
+    await require_usable(settings)
     address = await database.prepare_when_up(settings)
     url, prefix = _broker(settings)
     generators = await asyncio.to_thread(look_for_generators, settings)

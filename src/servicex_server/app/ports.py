@@ -36,6 +36,7 @@ def store_arguments(settings: Settings, data: DataDir) -> dict[str, object]:
     return {
         "url": settings.store_url,
         "min_free_bytes": settings.min_free_bytes,
+        "make_folder": not is_deployment(settings),
         "scratch": str(data.path / "scratch"),
         "endpoint": settings.store_endpoint,
         "region": settings.store_region,
@@ -48,9 +49,14 @@ def store_arguments(settings: Settings, data: DataDir) -> dict[str, object]:
 
 def local_roots(settings: Settings) -> tuple[Path, ...]:
     """Folders that inputs may come from: in a deployment of several processes only those that are named."""
-    if settings.queue_url is not None and "local_roots" not in settings.model_fields_set:
+    if is_deployment(settings) and "local_roots" not in settings.model_fields_set:
         return ()
     return settings.local_roots
+
+
+def is_deployment(settings: Settings) -> bool:
+    """Whether apps and workers are processes of their own, and not the one tree of `servicex-server up`."""
+    return settings.queue_url is not None
 
 
 def naming_policy(settings: Settings, data: DataDir) -> SourcePolicy:

@@ -6,6 +6,7 @@ import asyncio
 
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.ports import executor, require_deployment
+from servicex_server.app.results import require_folder
 from servicex_server.app.settings import Settings
 from servicex_server.model.worker import WorkerSettings
 from servicex_server.queue.transports.open import require_broker_url
@@ -25,6 +26,8 @@ def run(settings: Settings) -> int:
     require_broker_url(url)
     data = DataDir(settings.data_dir)
     data.create_folder()
+    # A bucket is asked by the children: no connection to it survives a fork.
+    require_folder(settings)
     return asyncio.run(
         serve(
             WorkerSettings(

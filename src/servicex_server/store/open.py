@@ -18,6 +18,7 @@ def open_store(
     *,
     scratch: str | Path | None = None,
     min_free_bytes: int = MIN_FREE_BYTES,
+    make_folder: bool = True,
     endpoint: str | None = None,
     public_endpoint: str | None = None,
     region: str = "us-east-1",
@@ -39,6 +40,8 @@ def open_store(
 
     Args:
         min_free_bytes: of a folder: what has to stay free on its disk.
+        make_folder: if it is missing; one that several processes share had better be there before them, lest
+            they write where a volume is not mounted.
         scratch: of a bucket: local folder for unfinished results.
         endpoint: URL of the S3 server; None for AWS.
         public_endpoint: URL under which clients reach it, if it is another one.
@@ -54,9 +57,13 @@ def open_store(
     Raises:
         ConfigurationError: the URL or an argument does not work, or a package is missing.
     """
-    scheme = urlsplit(url).scheme if "://" in url else ""
-    if scheme in {"", "file"}:
-        return LocalStore(_to_folder(url, scheme), min_free_bytes=min_free_bytes)
+    scheme = _scheme(url)
+    if is_folder(url):
+        folder = _to_folder(url, scheme)
+        if not make_folder and not folder.is_dir():
+            message = f"there is no folder {folder} for results: make it, or mount the volume that it is on"
+            raise ConfigurationError(message)
+        return LocalStore(folder, min_free_bytes=min_free_bytes)
     if scheme != "s3":
         message = f"there is no result store of the kind {scheme!r}; use {EXAMPLES}"
         raise ConfigurationError(message)
@@ -92,6 +99,15 @@ def open_store(
         patience=S3Patience(read_s=read_patience_s, put_s=put_patience_s),
         bulk_delete=bulk_delete,
     )
+
+
+def is_folder(url: str) -> bool:
+    """Whether the URL names a folder, and not a store elsewhere."""
+    return _scheme(url) in {"", "file"}
+
+
+def _scheme(url: str) -> str:
+    return urlsplit(url).scheme if "://" in url else ""
 
 
 def _to_folder(url: str, scheme: str) -> Path:
