@@ -124,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             else:
                 self._head(fault.status, fault.headers)
+        elif kind == "ping":
+            self._head(200, {})
         elif kind == "auth":
             self._give_token()
         elif self.headers.get("X-Rucio-Auth-Token") not in rucio.tokens:

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 
 import httpx
@@ -16,6 +17,10 @@ from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.finding import Finding, Grade
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.grid_checks import examine_grid
+from servicex_server.app.oversight import find_oversights
+from servicex_server.app.ports import is_deployment, local_roots
+from servicex_server.app.remote_checks import examine_remote
+from servicex_server.app.room import examine_room, show_free
 from servicex_server.app.settings import LOOPBACK, Settings
 from servicex_server.app.tokens import find_holder
 from servicex_server.db.engine import show_url
@@ -27,17 +32,20 @@ _ANSWER_WITHIN_S = 5.0
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Looks at everything that the settings name; changes nothing."""
+    """Looks at everything that the settings name; leaves nothing behind.
+
+    Of a deployment the roles have nothing to do with what `servicex-server up` keeps in its data folder.
+    """
     return [
         _versions(),
         _folder(settings),
         _database(settings),
+        *examine_remote(settings),
         *_roots(settings),
         *_generators(settings),
         _xrootd(),
         *examine_grid(settings),
-        *_server(settings),
-        _client_file(settings),
+        *(_app(settings) if is_deployment(settings) else (*_server(settings), _client_file(settings))),
     ]
 
 
@@ -54,20 +62,20 @@ def _folder(settings: Settings) -> Finding:
             "data folder", Grade.FAIL, f"{folder}: {existing} is not writable for you; use --data-dir"
         )
     free = shutil.disk_usage(existing).free
-    detail = f"{folder}, {free / 2**30:.1f} GiB free"
-    if free < settings.min_free_bytes:
-        needed = f"; results are refused below {settings.min_free_bytes / 2**30:.1f} GiB (min_free_bytes)"
-        return Finding("data folder", Grade.FAIL, detail + needed)
-    if free < 2 * settings.min_free_bytes:
-        least = f"{2 * settings.min_free_bytes / 2**30:.1f} GiB (twice min_free_bytes)"
-        remedy = f"; new requests are refused below {least}: see `servicex-server disk` and `sweep`"
-        return Finding("data folder", Grade.WARNING, detail + remedy)
-    return Finding("data folder", Grade.OK, detail if folder.exists() else f"{detail}, made at first start")
+    if is_deployment(settings):
+        return Finding("data folder", Grade.OK, f"{folder}, {show_free(free)}")
+    finding = examine_room("data folder", str(folder), free, settings)
+    is_new = finding.grade is Grade.OK and not folder.exists()
+    return replace(finding, detail=f"{finding.detail}, made at first start") if is_new else finding
 
 
 def _database(settings: Settings) -> Finding:
     file = DataDir(settings.data_dir).database
     is_external = database.is_external(settings)
+    if not is_external and is_deployment(settings):
+        return Finding(
+            "database", Grade.NOTE, "none: apps and sweepers need SERVICEX_DATABASE_URL, workers none"
+        )
     if not is_external and not file.exists():
         return Finding("database", Grade.NOTE, f"{file}, made at first start")
     try:
@@ -79,7 +87,8 @@ def _database(settings: Settings) -> Finding:
 
 
 def _roots(settings: Settings) -> Iterator[Finding]:
-    for root in settings.local_roots:
+    roots = local_roots(settings)
+    for root in roots:
         if is_inside(root, settings.data_dir):
             yield Finding(
                 "local root", Grade.FAIL, f"{root} lies in the data folder, which inputs are never read from"
@@ -90,7 +99,7 @@ def _roots(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "local root", Grade.WARNING, f"{root} is not a readable folder; no file can come from it"
             )
-    if not settings.local_roots:
+    if not roots:
         yield Finding("local root", Grade.NOTE, "none: only http(s):// and root:// inputs are allowed")
 
 
@@ -132,6 +141,14 @@ def _server(settings: Settings) -> Iterator[Finding]:
         yield _access(anonymous != httpx.codes.OK, httpx.URL(url).host, f"{url} is")
     else:
         yield Finding("access", Grade.WARNING, f"{url} answers {anonymous} to /servicex without a token")
+
+
+def _app(settings: Settings) -> Iterator[Finding]:
+    """What an app would be told at its start; nothing where only workers run."""
+    if settings.database_url is not None:
+        yield _access(settings.auth, settings.host, "an app started with these settings is")
+        for oversight in find_oversights(settings):
+            yield Finding(oversight.subject, Grade.WARNING, oversight.text)
 
 
 def _access(asks_token: bool, host: str, whose: str) -> Finding:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from servicex_server.app.settings import ANY_ADDRESS, Settings
 from servicex_server.did.protocol import Finder, RemoteFinders
 from servicex_server.errors import ConfigurationError
+from servicex_server.grid.access import GridAccess
 from servicex_server.model.did import Did
 from servicex_server.model.earlier import SCHEME
 from servicex_server.model.ids import DatasetId
@@ -19,6 +20,7 @@ from servicex_server.source.policy import SourcePolicy
 
 if TYPE_CHECKING:
     from servicex_server.db.session import Database
+    from servicex_server.did.rucio.login import RucioAccess
     from servicex_server.queue.transports.amqp.celery import CeleryPublisher
 
 INTERNAL_PATH = "/servicex/internal/transformation/"
@@ -39,26 +41,12 @@ def _local(_settings: Settings, policy: SourcePolicy) -> Finder | None:
 
 
 def _rucio(settings: Settings, policy: SourcePolicy) -> Finder | None:
-    if settings.rucio_host is None:
+    access = rucio_access(settings, policy.grid)
+    if access is None:
         return None
     from servicex_server.did.finders.rucio import ReplicaChoice, RucioFinder  # noqa: PLC0415  as above
-    from servicex_server.did.rucio.login import LoginKind, RucioAccess  # noqa: PLC0415  as above
 
-    password, latitude, longitude = (
-        settings.rucio_password,
-        settings.rucio_latitude,
-        settings.rucio_longitude,
-    )
-    access = RucioAccess(
-        host=settings.rucio_host,
-        auth_host=settings.rucio_auth_host or settings.rucio_host,
-        kind=LoginKind(settings.rucio_auth_type),
-        account=settings.rucio_account,
-        username=settings.rucio_username,
-        password=None if password is None else password.get_secret_value(),
-        grid=policy.grid,
-        ca_file=settings.rucio_ca_file,
-    )
+    latitude, longitude = settings.rucio_latitude, settings.rucio_longitude
     choice = ReplicaChoice(
         sites=settings.rucio_sites,
         schemes=settings.rucio_schemes,
@@ -67,6 +55,25 @@ def _rucio(settings: Settings, policy: SourcePolicy) -> Finder | None:
         logical_prefix=settings.rucio_logical_prefix,
     )
     return RucioFinder(access, choice)
+
+
+def rucio_access(settings: Settings, grid: GridAccess) -> RucioAccess | None:
+    """Where Rucio is and who we are there; None if the settings name none."""
+    if settings.rucio_host is None:
+        return None
+    from servicex_server.did.rucio.login import LoginKind, RucioAccess  # noqa: PLC0415  as above
+
+    password = settings.rucio_password
+    return RucioAccess(
+        host=settings.rucio_host,
+        auth_host=settings.rucio_auth_host or settings.rucio_host,
+        kind=LoginKind(settings.rucio_auth_type),
+        account=settings.rucio_account,
+        username=settings.rucio_username,
+        password=None if password is None else password.get_secret_value(),
+        grid=grid,
+        ca_file=settings.rucio_ca_file,
+    )
 
 
 def _static(settings: Settings, _policy: SourcePolicy) -> Finder | None:

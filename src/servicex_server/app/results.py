@@ -8,7 +8,7 @@ from servicex_server.app.datadir import DataDir
 from servicex_server.app.ports import store_arguments
 from servicex_server.app.settings import Settings
 from servicex_server.errors import ConfigurationError, ResourceExhausted, StoreRefused, StoreUnavailable
-from servicex_server.store.open import is_folder, open_store
+from servicex_server.store.open import find_folder, open_store
 from servicex_server.store.probe import probe
 from servicex_server.store.protocol import Store
 
@@ -22,15 +22,18 @@ async def probe_results(settings: Settings) -> None:
     """Returns if the store can be used.
 
     Raises:
-        ConfigurationError: it refuses, or is none; names the settings.
+        ConfigurationError: it refuses, or is none.
         StoreUnavailable: it cannot be reached now.
-        ResourceExhausted: it is full now.
+        ResourceExhausted: it is full now. All of them name the settings.
     """
     try:
         await probe(_open_impatiently(settings))
     except (StoreRefused, ConfigurationError) as error:
         message = f"{error.message} ({_settings(settings)})"
         raise ConfigurationError(message) from error
+    except (StoreUnavailable, ResourceExhausted) as error:
+        message = f"{error.message} ({_settings(settings)})"
+        raise type(error)(message) from error
 
 
 async def require_usable(settings: Settings) -> None:
@@ -45,9 +48,7 @@ async def require_usable(settings: Settings) -> None:
     try:
         await probe_results(settings)
     except (StoreUnavailable, ResourceExhausted) as error:
-        logger.warning(
-            "store.unusable: %s (%s); the server starts all the same", error.message, _settings(settings)
-        )
+        logger.warning("store.unusable: %s; the server starts all the same", error.message)
 
 
 def require_folder(settings: Settings) -> None:
@@ -56,7 +57,7 @@ def require_folder(settings: Settings) -> None:
     Raises:
         ConfigurationError: it is missing, or cannot be written; names the setting.
     """
-    if settings.store_url is None or not is_folder(settings.store_url):
+    if settings.store_url is None or find_folder(settings.store_url) is None:
         return
     try:
         _open_impatiently(settings)
@@ -74,6 +75,6 @@ def _settings(settings: Settings) -> str:
     """Where to look for the mistake."""
     if settings.store_url is None:
         return "in the data folder"
-    if is_folder(settings.store_url):
+    if find_folder(settings.store_url) is not None:
         return "SERVICEX_STORE_URL"
     return "SERVICEX_STORE_URL, SERVICEX_STORE_ENDPOINT, SERVICEX_STORE_ACCESS_KEY, SERVICEX_STORE_SECRET_KEY"

@@ -58,8 +58,8 @@ def open_store(
         ConfigurationError: the URL or an argument does not work, or a package is missing.
     """
     scheme = _scheme(url)
-    if is_folder(url):
-        folder = _to_folder(url, scheme)
+    folder = find_folder(url)
+    if folder is not None:
         if not make_folder and not folder.is_dir():
             message = f"there is no folder {folder} for results: make it, or mount the volume that it is on"
             raise ConfigurationError(message)
@@ -101,9 +101,14 @@ def open_store(
     )
 
 
-def is_folder(url: str) -> bool:
-    """Whether the URL names a folder, and not a store elsewhere."""
-    return _scheme(url) in {"", "file"}
+def find_folder(url: str) -> Path | None:
+    """The folder that the URL names; None if it is a store elsewhere.
+
+    Raises:
+        ConfigurationError: it is one on another machine.
+    """
+    scheme = _scheme(url)
+    return _to_folder(url, scheme) if scheme in {"", "file"} else None
 
 
 def _scheme(url: str) -> str:

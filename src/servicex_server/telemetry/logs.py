@@ -51,5 +51,10 @@ def configure(level: str, *, as_json: bool) -> None:
     root.setLevel(level)
     for name in NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    mute_echoes(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)
+
+
+def mute_echoes(level: int = logging.CRITICAL) -> None:
+    """Shows of libraries that repeat our own words nothing below that level."""
     for name in ECHOING:
-        logging.getLogger(name).setLevel(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)
+        logging.getLogger(name).setLevel(level)

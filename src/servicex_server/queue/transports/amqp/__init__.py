@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from servicex_server.queue.transports.amqp.hints import AmqpHints
 from servicex_server.queue.transports.amqp.leader import AmqpQueue
+from servicex_server.queue.transports.amqp.probe import BrokerSight, probe_broker
 from servicex_server.queue.transports.amqp.worker import AmqpDelivery, AmqpWorkSource
 
-__all__ = ["AmqpDelivery", "AmqpHints", "AmqpQueue", "AmqpWorkSource"]
+__all__ = ["AmqpDelivery", "AmqpHints", "AmqpQueue", "AmqpWorkSource", "BrokerSight", "probe_broker"]

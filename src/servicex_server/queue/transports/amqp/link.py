@@ -104,7 +104,7 @@ class Link:
                 refusal = error
                 logger.error("broker.refused: %s", error)  # noqa: TRY400  # no defect of ours
             except LOST as error:
-                logger.warning("broker.lost: %s, at %s: %s", self._what, self._address.name, _say(error))
+                logger.warning("broker.lost: %s, at %s: %s", self._what, self._address.name, say(error))
             except Exception:
                 logger.exception("broker.lost: %s, by a defect", self._what)
             if self._down_since is None:
@@ -119,7 +119,7 @@ class Link:
             await asyncio.sleep(longest_s * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _session(self) -> None:
-        connection = await self._connect()
+        connection = await connect(self._address, self._what)
         lost = asyncio.Event()
         connection.close_callbacks.add(lambda *_: lost.set())
         serving = asyncio.create_task(self._serve_connection(connection))
@@ -134,34 +134,44 @@ class Link:
             serving.cancel()
             watching.cancel()
             await asyncio.gather(serving, watching, return_exceptions=True)
-            await _hang_up(connection)
+            await hang_up(connection)
 
     async def _serve_connection(self, connection: AbstractConnection) -> None:
         with broker_errors():
             await self._serve(connection, self._up)
 
-    async def _connect(self) -> AbstractConnection:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                with broker_errors():
-                    return await aio_pika.connect(
-                        self._address.url,
-                        client_properties={"connection_name": f"servicex {self._what}"},
-                        connection_class=_Connection,
-                    )
-        except ProbableAuthenticationError as error:
-            message = (
-                f"the broker at {self._address.name} refuses the user {self._address.user!r}: check name and "
-                "password in its URL, and whether that user may log in from here"
-            )
-            raise ConfigurationError(message) from error
-        except InvalidFrameError as error:
-            # aiormq's way to tell that the broker hung up instead of opening the virtual host.
-            message = (
-                f"the broker at {self._address.name} does not let the user {self._address.user!r} in: check "
-                "the virtual host in its URL, and the user's permissions"
-            )
-            raise ConfigurationError(message) from error
+
+async def connect(address: BrokerAddress, what: str) -> AbstractConnection:
+    """A connection, to be closed by `hang_up`.
+
+    Args:
+        what: who connects, for the broker's list of connections.
+
+    Raises:
+        ConfigurationError: the broker is there but refuses.
+        TimeoutError, ConnectionError or another of `LOST`: it cannot be reached.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            with broker_errors():
+                return await aio_pika.connect(
+                    address.url,
+                    client_properties={"connection_name": f"servicex {what}"},
+                    connection_class=_Connection,
+                )
+    except ProbableAuthenticationError as error:
+        message = (
+            f"the broker at {address.name} refuses the user {address.user!r}: check name and "
+            "password in its URL, and whether that user may log in from here"
+        )
+        raise ConfigurationError(message) from error
+    except InvalidFrameError as error:
+        # aiormq's way to tell that the broker hung up instead of opening the virtual host.
+        message = (
+            f"the broker at {address.name} does not let the user {address.user!r} in: check "
+            "the virtual host in its URL, and the user's permissions"
+        )
+        raise ConfigurationError(message) from error
 
 
 class _Connection(aio_pika.Connection):
@@ -250,12 +260,14 @@ async def _firmly(work: Coroutine[object, object, object]) -> None:
         await work
 
 
-async def _hang_up(connection: AbstractConnection) -> None:
+async def hang_up(connection: AbstractConnection) -> None:
+    """Closes a connection, whether or not the broker still answers."""
     with suppress(*LOST):
         async with asyncio.timeout(_CLOSE_S):
             with broker_errors():
                 await connection.close()
 
 
-def _say(error: BaseException) -> str:
+def say(error: BaseException) -> str:
+    """Its words, or its kind if it has none."""
     return str(error) or type(error).__name__
