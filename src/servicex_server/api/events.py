@@ -215,6 +215,7 @@ def _progress(progress: Progress) -> dict[str, object]:
         "input_mb_per_s": round(rates.input_mb_per_s, 3),
         "events_per_s": round(rates.events_per_s, 1) if progress.total_events is not None else None,
         "eta_s": round(progress.eta_s, 1) if progress.eta_s is not None else None,
+        "lacks_workers": progress.lacks_workers,
     }
 
 

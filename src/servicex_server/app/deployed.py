@@ -178,6 +178,7 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
     generators = await asyncio.to_thread(look_for_generators, settings)
     queue = TermQueue()
     db = await stack.enter_async_context(Database(address))
+    hints = await stack.enter_async_context(AmqpHints(url, prefix=prefix))
     services = Services(
         db=db,
         queue=queue,
@@ -192,7 +193,8 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
         finders=build_finders(settings, source_policy(settings, data), db),
         remote_finders=await open_broker_finders(settings, stack),
         default_scheme=settings.default_scheme,
-        hints=await stack.enter_async_context(AmqpHints(url, prefix=prefix)),
+        hints=hints,
+        crew=hints.crew,
         leadership=Leadership(is_held=False),
     )
     lease_db = await stack.enter_async_context(Database(address, readers=1, writers=1))

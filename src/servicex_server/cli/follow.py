@@ -129,13 +129,18 @@ class ShowLines(Show):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._next_s = clock()
+        self._lacked_workers = False
 
     def event(self, event: Event) -> None:
         if event.name == "state":
             typer.echo(f"{event.data.get('state')}: {_count(event.data)}")
-        elif event.name == "progress" and self._clock() >= self._next_s:
+        elif event.name == "progress" and (self._clock() >= self._next_s or self._is_otherwise(event)):
+            self._lacked_workers = _lacks_workers(event.data)
             self._next_s = self._clock() + _LINE_EVERY_S
             typer.echo(f"{_count(event.data)}{_pace(event.data)}")
+
+    def _is_otherwise(self, event: Event) -> bool:
+        return _lacks_workers(event.data) is not self._lacked_workers
 
 
 class ShowLine(Show):
@@ -181,6 +186,8 @@ def _count(data: Mapping[str, object]) -> str:
 
 
 def _pace(data: Mapping[str, object]) -> str:
+    if _lacks_workers(data):
+        return "; no worker is connected, the server's administrator has to start one"
     parts: list[str] = []
     for key, form in (("files_per_s", "{:.1f} files/s"), ("input_mb_per_s", "{:.1f} MB/s")):
         if _number(data, key):
@@ -190,6 +197,10 @@ def _pace(data: Mapping[str, object]) -> str:
     if _number(data, "eta_s"):
         parts.append(f"about {_time(_number(data, 'eta_s'))} left")
     return "".join(f", {part}" for part in parts)
+
+
+def _lacks_workers(data: Mapping[str, object]) -> bool:
+    return data.get("lacks_workers") is True
 
 
 def _took(data: Mapping[str, object]) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import NewType
 
@@ -136,6 +136,7 @@ class Progress:
 
     Attributes:
         eta_s: seconds until the last file if it goes on like this; None if nobody can tell.
+        lacks_workers: nothing goes on, because no worker is connected.
     """
 
     counts: FileCounts
@@ -143,6 +144,7 @@ class Progress:
     total_events: int | None
     rates: Rates
     eta_s: float | None
+    lacks_workers: bool = False
 
 
 def estimate_s(standing: Standing, rates: Rates, now: datetime) -> float | None:
@@ -232,17 +234,19 @@ class Teller:
         self._told: FileCounts | None = None
         self._told_s = 0.0
         self._is_idle = False
+        self._lacked_workers = False
         self._window = Window()
         for sample in recent:
             self._window.add(sample)
 
-    def tell(self, look: Look, now: datetime, tick_s: float) -> list[News]:
+    def tell(self, look: Look, now: datetime, tick_s: float, *, lacks_workers: bool = False) -> list[News]:
         """What is new to the reader.
 
         Args:
             look: at the rows after `position`.
             now: the time.
             tick_s: a clock that nobody sets.
+            lacks_workers: no worker is connected.
         """
         standing = look.standing
         news: list[News] = []
@@ -256,7 +260,7 @@ class Teller:
             return news
         end = standing.end_id
         if end is None:
-            return news + self._tell_progress(standing, now, tick_s)
+            return news + self._tell_progress(standing, now, tick_s, lacks_workers=lacks_workers)
         news += self._tell_state(standing)
         news.append(ProgressNews(self._progress(standing, now)))
         self.position = max(end, self.position)
@@ -269,17 +273,24 @@ class Teller:
         self._state = standing.state
         return [StateNews(standing)]
 
-    def _tell_progress(self, standing: Standing, now: datetime, tick_s: float) -> list[News]:
-        """Progress if files ended; then once more when none did for the length of the window."""
+    def _tell_progress(
+        self, standing: Standing, now: datetime, tick_s: float, *, lacks_workers: bool
+    ) -> list[News]:
+        """Progress if files ended; then once more when none did for the length of the window.
+
+        And when the last worker goes, or the first one comes.
+        """
         since_s = tick_s - self._told_s
         is_first = self._told is None
         has_moved = standing.counts != self._told and since_s >= PROGRESS_EVERY_S
         is_slow = since_s >= WINDOW_S + 1 and not self._is_idle
-        if not (is_first or has_moved or is_slow):
+        is_otherwise = lacks_workers is not self._lacked_workers
+        if not (is_first or has_moved or is_slow or is_otherwise):
             return []
         self._is_idle = standing.counts == self._told
         self._told, self._told_s = standing.counts, tick_s
-        return [ProgressNews(self._progress(standing, now))]
+        self._lacked_workers = lacks_workers
+        return [ProgressNews(replace(self._progress(standing, now), lacks_workers=lacks_workers))]
 
     def _progress(self, standing: Standing, now: datetime) -> Progress:
         rates = self._window.rates(now, standing.active_since)

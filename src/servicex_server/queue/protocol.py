@@ -104,6 +104,15 @@ class WorkSource(Protocol):
         ...
 
 
+class Crew(Protocol):
+    """The workers, as a server sees them that need not lead."""
+
+    @property
+    def is_absent(self) -> bool:
+        """No worker is connected; false also while that is not known."""
+        ...
+
+
 class Hints(Protocol):
     """What the servers of one deployment tell each other: "this request changed". Hints may be lost."""
 

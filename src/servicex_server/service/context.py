@@ -11,7 +11,7 @@ from servicex_server.did.protocol import Finder, RemoteFinders
 from servicex_server.model.compression import Compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.plan.parse import CODEGENS
-from servicex_server.queue.protocol import Hints, Queue
+from servicex_server.queue.protocol import Crew, Hints, Queue
 from servicex_server.service.backlog import Backlog
 from servicex_server.service.limits import Limits
 from servicex_server.service.notify import Notifier
@@ -54,6 +54,7 @@ class Services:
         streams: those who follow requests, event by event.
         backlog: what this process still has to hand to the queue.
         hints: tells the other servers of a request that changed; None where there are no others.
+        crew: the workers; None where they are this server's own children.
         leadership: whether this process does the background work; always, where it is the only one.
         clock: now, as an aware UTC time.
     """
@@ -74,5 +75,11 @@ class Services:
     streams: Streams = field(default_factory=Streams)
     backlog: Backlog = field(default_factory=Backlog)
     hints: Hints | None = None
+    crew: Crew | None = None
     leadership: Leadership = field(default_factory=Leadership)
     clock: Callable[[], datetime] = read_clock
+
+    @property
+    def lacks_workers(self) -> bool:
+        """Whether requests wait for a worker to be connected, as far as is known."""
+        return self.crew is not None and self.crew.is_absent

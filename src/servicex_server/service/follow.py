@@ -62,7 +62,8 @@ async def follow(
                 continue
             if look is None:
                 return
-            for news in teller.tell(look, services.clock(), loop.time()):
+            lacks_workers = services.lacks_workers
+            for news in teller.tell(look, services.clock(), loop.time(), lacks_workers=lacks_workers):
                 yield news
                 told_s = loop.time()
                 if isinstance(news, EndNews):

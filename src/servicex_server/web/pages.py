@@ -66,6 +66,7 @@ async def show_request(ref: str, context: Context, visitor: Visitor) -> Response
         statistics=statistics,
         is_live=not transform.state.is_terminal,
         events=_events(context, transform),
+        lacks_workers=context.services.lacks_workers,
     )
 
 
@@ -109,6 +110,7 @@ async def show_results(
         n_pages=max(1, -(-n_results // PER_PAGE)),
         is_live=not transform.state.is_terminal,
         events=_events(context, transform),
+        lacks_workers=context.services.lacks_workers,
     )
 
 

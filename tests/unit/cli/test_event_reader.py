@@ -211,3 +211,12 @@ def test_a_terminal_has_one_line_that_fits(
     assert lines[1] == "Running: 7 of 30 files delivered, 2 fai"
     assert lines[2] == "connecting again: the server? went"
     assert lines[3] == ""
+
+
+def test_a_log_says_at_once_that_no_worker_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    show = ShowLines(lambda: 0.0)
+    for lacks_workers in (False, True, True, False):
+        counts: dict[str, object] = {"files": 3, "delivered": 1, "lacks_workers": lacks_workers}
+        show.event(Event("progress", counts))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("; ")[2][:22] for line in lines] == ["", "no worker is connected", ""]

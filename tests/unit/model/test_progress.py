@@ -269,3 +269,16 @@ def test_estimate() -> None:
     assert estimate_s(replace(standing, is_fileset_complete=False), Rates(2), now) is None
     assert estimate_s(replace(standing, counts=FileCounts(5)), Rates(), now) is None
     assert estimate_s(replace(standing, state=RequestState.CANCELED), Rates(), now) == 0.0
+
+
+def test_it_is_told_at_once_that_workers_are_gone_and_that_they_are_back() -> None:
+    rows, teller = Rows(), Teller()
+
+    def told(*, lacks_workers: bool) -> list[bool]:
+        news = teller.tell(rows.look(teller.position, 9), rows.clock, 0.0, lacks_workers=lacks_workers)
+        return [each.progress.lacks_workers for each in news if isinstance(each, ProgressNews)]
+
+    assert told(lacks_workers=False) == [False]
+    assert told(lacks_workers=True) == [True]
+    assert told(lacks_workers=True) == []
+    assert told(lacks_workers=False) == [False]

@@ -19,6 +19,7 @@ from servicex_server.queue.codec import encode_unit
 from servicex_server.queue.outbox import Outbox
 from servicex_server.queue.transports.amqp.acks import Acks
 from servicex_server.queue.transports.amqp.address import BrokerAddress
+from servicex_server.queue.transports.amqp.crew import Absence
 from servicex_server.queue.transports.amqp.flight import Flight
 from servicex_server.queue.transports.amqp.hands import Answer, Hand, Hands
 from servicex_server.queue.transports.amqp.inflow import Inflow
@@ -362,3 +363,10 @@ def test_a_missing_authority_is_named() -> None:
 def test_a_prefix_is_a_plain_word(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="prefix"):
         Topology(prefix)
+
+
+def test_the_lack_of_workers_is_told_once_it_lasts_and_work_waits() -> None:
+    absence = Absence(10)
+    steps = [(0, 0), (3, 0), (0, 0), (3, 0), (3, 0), (3, 0), (0, 0), (3, 2), (3, 2)]
+    told = [absence.pass_time(6, n_waiting=waiting, n_slots=slots) for waiting, slots in steps]
+    assert told == [None, None, None, None, True, None, None, False, None]

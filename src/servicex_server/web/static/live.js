@@ -34,7 +34,7 @@ source.addEventListener("progress", (event) => {
   const pace = [`${news.files_per_s.toFixed(1)} files/s`, `${news.input_mb_per_s.toFixed(1)} MB/s read`];
   if (news.events_per_s !== null) pace.push(`${count(news.events_per_s)} events/s`);
   if (news.eta_s !== null) pace.push(`about ${time(news.eta_s)} left`);
-  show("pace", pace.join(", "));
+  show("pace", news.lacks_workers ? "no worker is connected" : pace.join(", "));
 });
 
 source.addEventListener("end", () => {

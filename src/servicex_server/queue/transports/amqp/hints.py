@@ -18,6 +18,7 @@ from servicex_server.queue.frame import FrameError, decode
 from servicex_server.queue.stream import Stream
 from servicex_server.queue.transports.amqp import message as messages
 from servicex_server.queue.transports.amqp.address import BrokerAddress
+from servicex_server.queue.transports.amqp.crew import BrokerCrew
 from servicex_server.queue.transports.amqp.link import Alarm, Link, patiently, together
 from servicex_server.queue.transports.amqp.message import Hint, pack
 from servicex_server.queue.transports.amqp.topology import Topology
@@ -34,10 +35,14 @@ class AmqpHints:
 
     Args:
         url, prefix: as the queue's.
+
+    Attributes:
+        crew: whether workers are connected, as far as this connection can tell.
     """
 
     def __init__(self, url: str, *, prefix: str = "servicex") -> None:
         self._topology = Topology(prefix)
+        self.crew = BrokerCrew(self._topology)
         self._name = uuid.uuid4().hex
         self._outgoing: OrderedDict[RequestId, None] = OrderedDict()
         self._something = asyncio.Event()
@@ -78,7 +83,7 @@ class AmqpHints:
         )
         await self._topology.consume(ear, self._take, no_ack=True)
         up()
-        await together(alarm.wait(), self._send_all(channel))
+        await together(alarm.wait(), self._send_all(channel), self.crew.watch(connection))
 
     async def _send_all(self, channel: AbstractChannel) -> None:
         exchange = await channel.get_exchange(self._topology.hints, ensure=False)

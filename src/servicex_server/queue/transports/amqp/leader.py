@@ -31,6 +31,7 @@ from servicex_server.queue.outcome import ended_early
 from servicex_server.queue.transports.amqp import message as messages
 from servicex_server.queue.transports.amqp.acks import Acks
 from servicex_server.queue.transports.amqp.address import BrokerAddress
+from servicex_server.queue.transports.amqp.crew import Absence
 from servicex_server.queue.transports.amqp.flight import Flight, Flying
 from servicex_server.queue.transports.amqp.inflow import Inflow
 from servicex_server.queue.transports.amqp.link import LOST, Alarm, Link, all_of, patiently, together
@@ -100,6 +101,7 @@ class AmqpQueue:
         self._wake_orders = asyncio.Event()
         self._acks = Acks()
         self._is_settled = False
+        self._absence = Absence(silence_s)
         self._exits = ExitStack()
         self._link = Link(BrokerAddress.parse(url), self._serve, what="leader")
 
@@ -282,24 +284,40 @@ class AmqpQueue:
         before = time.monotonic()
         while True:
             await asyncio.sleep(self._heartbeat_s)
-            n_ready = 0
+            ready: dict[str, int] = {}
             for name in self._topology.durable_queues:
                 queue = await patiently(channel.declare_queue(name, passive=True))
-                n_ready += queue.declaration_result.message_count or 0
+                ready[name] = queue.declaration_result.message_count or 0
             now = time.monotonic()
             # Bounded: after a stop of this process the workers get the chance to be heard.
-            n_silent = self._flight.pass_time(min(now - before, 2 * self._heartbeat_s))
+            passed_s = min(now - before, 2 * self._heartbeat_s)
+            n_silent = self._flight.pass_time(passed_s)
             before = now
             if n_silent:
                 logger.warning(
                     "worker.silent: %d, not heard for %.0f s; treated as gone", n_silent, self._silence_s
                 )
             if self._is_settled:
-                missing = self._flight.take_missing(n_ready)
+                self._tell_absence(passed_s, ready[self._topology.units] + ready[self._topology.preflights])
+                missing = self._flight.take_missing(sum(ready.values()))
                 if missing:
                     logger.warning("unit.missing: %d were nowhere; published again", len(missing))
                 self._offer_again(missing)
             self._wake.set()
+
+    def _tell_absence(self, passed_s: float, n_ready: int) -> None:
+        """Says that nobody takes the work, and when that is over."""
+        n_waiting = len(self._waiting) + n_ready
+        news = self._absence.pass_time(passed_s, n_waiting=n_waiting, n_slots=self._flight.n_slots)
+        if news is True:
+            logger.warning(
+                "worker.none: %d units wait, and no worker takes units of %r: start `servicex-server worker` "
+                "with the same queue_url and queue_prefix",
+                n_waiting,
+                self._topology.prefix,
+            )
+        elif news is False:
+            logger.warning("worker.back: there are workers again, and what waited goes on")
 
     def _offer_again(self, units: Sequence[Unit]) -> None:
         for unit in reversed(units):

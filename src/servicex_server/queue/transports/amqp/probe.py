@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aio_pika.abc import AbstractConnection
@@ -10,7 +11,7 @@ from aio_pika.exceptions import ChannelClosed
 
 from servicex_server.errors import ConfigurationError
 from servicex_server.queue.transports.amqp.address import BrokerAddress
-from servicex_server.queue.transports.amqp.link import LOST, broker_errors, connect, hang_up, say
+from servicex_server.queue.transports.amqp.link import LOST, broker_errors, connect, hang_up, patiently, say
 from servicex_server.queue.transports.amqp.topology import Topology
 
 WITHIN_S = 5.0
@@ -68,5 +69,6 @@ async def find_workers(connection: AbstractConnection, topology: Topology) -> bo
         return None
     finally:
         if not channel.is_closed:
-            await channel.close()
+            with suppress(*LOST):
+                await patiently(channel.close())
     return bool(queue.declaration_result.consumer_count)
