@@ -174,7 +174,6 @@ async def test_all_files_are_found(case: Case) -> None:
 async def test_a_limit_takes_the_first_by_name(case: Case) -> None:
     for _ in range(2):
         assert names_of(await find(case.finder, f"{case.known}?files=2")) == ["a", "b"]
-    assert await find(case.finder, f"{case.known}?files=0") == []
     assert len(await find(case.finder, f"{case.known}?files=99")) == 4
 
 
@@ -194,6 +193,17 @@ async def test_a_bad_name_is_told_before_anybody_is_asked(case: Case) -> None:
     if case.bad is not None:
         with pytest.raises(BadDatasetName):
             case.finder.check(parse_did(case.bad))
+
+
+async def test_a_misspelt_parameter_is_told_before_anybody_is_asked(case: Case) -> None:
+    if isinstance(case.finder, WebFinder | ScriptedFinder):
+        return  # a web server may have parameters of its own
+    with pytest.raises(
+        BadDatasetName, match=r"parameter 'file'.*allowed: files, get, lookup; did you mean files"
+    ):
+        case.finder.check(parse_did(f"{case.known}?file=2"))
+    for text in ("files=2", "get=available", "lookup=refresh&files=1"):
+        case.finder.check(parse_did(f"{case.known}?{text}"))
 
 
 # Web pages

@@ -20,6 +20,8 @@ _WEB = ("http", "https")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 GET_MODES = ("all", "available")
+PARAMETERS = ("files", "get", "lookup")
+"""What every data set may have behind its `?`; whatever else stands there is the finder's own."""
 
 
 class Freshness(StrEnum):
@@ -124,8 +126,11 @@ def _with_query(did: Did, query: str, shown: str) -> Did:
 
 
 def _parse_limit(value: str, shown: str) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= _MAX_LIMIT):
-        message = f"the data set {shown!r} asks for files={value[:40]}, which is no number of files"
+    if not (value.isascii() and value.isdigit() and len(value) <= 10 and 0 < int(value) <= _MAX_LIMIT):
+        message = (
+            f"the data set {shown!r} asks for files={value[:40]}; allowed is a number from 1 on, or no such "
+            "parameter for all files"
+        )
         raise InvalidRequest(message)
     return int(value)
 

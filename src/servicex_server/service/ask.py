@@ -110,8 +110,8 @@ async def _hand_over(services: Services, remote: RemoteFinders, found: OpenLooku
 
 async def _look_up(services: Services, finder: Finder, found: OpenLookup) -> None:
     """One look-up by a finder of ours, to its end."""
-    did = parse_did(found.name)
     try:
+        did = parse_did(found.name)  # stored by an older version, it may be refused now
         async for batch in iter_found(finder, did, most_files=services.limits.dataset_files):
             if not await _patiently(services, partial(add_found, services, found.id, batch)):
                 return

@@ -148,7 +148,7 @@ async def test_what_can_not_be_input_is_told_at_once(bench: Bench) -> None:
     assert f"request {waiting} is Submitted, not Complete: use its results once" in await refusal(waiting)
     for name in ("x", "12", parquet.upper(), f"{parquet}/x"):
         assert "is no id of a request" in await refusal(name)
-    assert "nothing but files, get and lookup" in await refusal(parquet, "?x=1")
+    assert "allowed: files, get, lookup" in await refusal(parquet, "?x=1")
 
 
 async def test_part_of_a_request_is_not_taken_for_all_of_it(bench: Bench) -> None:

@@ -180,16 +180,15 @@ async def test_the_same_first_files_each_time(tmp_path: Path) -> None:
         await bench.until_ended(await ask(bench, "toy://x"))
         assert len(finder.asked) == 2
         cached = await bench.until_ended(await ask(bench, "toy://x?files=3"))
-        none = await bench.until_ended(await ask(bench, "toy://x?files=0"))
         many = await bench.until_ended(await ask(bench, "toy://x?files=100"))
         assert len(finder.asked) == 2, "what is known is not asked again"
         taken = [
             [file.paths for file in (await get_dataset(bench.services, USER, request.dataset_id))[1]]
-            for request in (limited, cached, none, many)
+            for request in (limited, cached, many)
         ]
     expected = [file.paths for file in files("a", "b", "c", "d")]
-    assert taken == [expected[:2], expected[:3], [], expected]
-    assert (none.state, many.counts.completed) == (RequestState.COMPLETE, 4)
+    assert taken == [expected[:2], expected[:3], expected]
+    assert many.counts.completed == 4
 
 
 async def test_an_old_look_up_is_done_again(tmp_path: Path) -> None:
@@ -236,8 +235,9 @@ async def test_a_deleted_data_set_is_looked_up_again(tmp_path: Path) -> None:
         ("nowhere://x", r"no nowhere finder.*rucio://, toy://"),
         ("toy://bad", "bad is not the name of a data set"),
         ("toy://", "no data set identifier"),
-        ("toy://x?files=many", "files=many, which is no number"),
-        ("toy://x?files=-1", "no number of files"),
+        ("toy://x?files=many", "files=many; allowed is a number from 1 on"),
+        ("toy://x?files=-1", "files=-1; allowed is a number from 1 on"),
+        ("rucio://a:b?files=0", "files=0; allowed is a number from 1 on"),
         ("toy://x?get=some", "get=some; allowed: all, available"),
         ("toy://x?lookup=never", "lookup=never; allowed: cached, refresh, bypass"),
         ("rucio://a#b?files=3", "'#' in front of its query"),
@@ -291,6 +291,13 @@ async def test_a_finder_elsewhere_is_asked_and_answers(tmp_path: Path) -> None:
         await close_lookup(bench.services, dataset_id, announced=3)
         request = await bench.until_ended(request_id)
     assert (request.did, request.counts.completed) == ("rucio://mc:x?files=3", 3)
+
+
+async def test_a_finder_elsewhere_gets_parameters_of_its_own(tmp_path: Path) -> None:
+    async with looking(tmp_path) as (bench, _, remote), bench.working():
+        await ask(bench, "rucio://mc:x?site=CERN&files=2")
+        did, _ = await remote.asked.get()
+    assert did.rest == "mc:x?site=CERN&files=2"
 
 
 async def test_a_broker_that_is_away_is_waited_for(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from servicex_server.did.parameter import refuse_others
 from servicex_server.errors import BadDatasetName, FinderError, UnknownDataset
 from servicex_server.model.did import Did, FoundFile
 
@@ -37,6 +38,7 @@ class CernOpenDataFinder:
 
     def check(self, did: Did) -> None:
         """Raises BadDatasetName unless it is the number of a record."""
+        refuse_others(did)
         if not (did.name.isascii() and did.name.isdigit() and len(did.name) <= _MAX_DIGITS):
             message = (
                 f"{did.name[:200]!r} is no number of a record of the CERN Open Data portal, such as 1507"

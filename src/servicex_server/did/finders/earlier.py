@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from servicex_server.db import request as requests
 from servicex_server.db import result as results
 from servicex_server.db.session import Database
+from servicex_server.did.parameter import refuse_others
 from servicex_server.errors import BadDatasetName, FinderError, UnknownDataset
 from servicex_server.model.did import Did, FoundFile
 from servicex_server.model.earlier import READABLE, to_location
@@ -32,10 +33,10 @@ class EarlierFinder:
             is_id = str(uuid.UUID(did.name)) == did.name
         except ValueError:
             is_id = False
-        if not is_id or did.parameters:
+        refuse_others(did)
+        if not is_id:
             message = (
                 f"{did.name[:200]!r} is no id of a request, such as 0f3c2a64-7d1b-4d1e-9c55-1a2b3c4d5e6f"
-                + (", and nothing but files, get and lookup may stand behind it" if did.parameters else "")
             )
             raise BadDatasetName(message)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from servicex_server.did.parameter import refuse_others
 from servicex_server.errors import FinderError, SourceRefused, UnknownDataset
 from servicex_server.model.did import Did, FoundFile
 from servicex_server.source import policy
@@ -27,7 +28,8 @@ class LocalFinder:
         self._policy = allowed
 
     def check(self, did: Did) -> None:
-        """Raises SourceRefused for a place that is not below a root."""
+        """Raises BadDatasetName for a parameter, SourceRefused for a place that is not below a root."""
+        refuse_others(did)
         self._split(did)
 
     async def find(self, did: Did) -> AsyncIterator[Sequence[FoundFile]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from servicex_server.did.parameter import refuse_others
 from servicex_server.did.rucio.catalogue import LogicalFile, RucioCatalogue
 from servicex_server.did.rucio.login import RucioAccess, RucioLogin
 from servicex_server.errors import BadDatasetName, FinderError
@@ -119,6 +120,7 @@ class RucioFinder:
 
     def check(self, did: Did) -> None:
         """Raises BadDatasetName unless it is a scope and a name."""
+        refuse_others(did)
         if not _NAME.fullmatch(did.name):
             message = (
                 f"a Rucio data set has the form scope:name, such as mc20_13TeV:name, not {did.name[:200]!r}"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from servicex_server.did.parameter import refuse_others
 from servicex_server.errors import (
     BadDatasetName,
     FinderError,
@@ -45,6 +46,7 @@ class XrootdFinder:
 
     def check(self, did: Did) -> None:
         """Raises BadDatasetName, or SourceRefused for a host that this server does not read from."""
+        refuse_others(did)
         if policy.scheme_of(did.name) != "root" or not PurePosixPath(_path(did)).name:
             message = f"an xrootd data set has the form root://host//path/*.root, not {did.name[:200]!r}"
             raise BadDatasetName(message)
