@@ -23,6 +23,10 @@ GET_MODES = ("all", "available")
 PARAMETERS = ("files", "get", "lookup")
 """What every data set may have behind its `?`; whatever else stands there is the finder's own."""
 
+LISTED_ANEW = frozenset({"local"})
+"""Schemes whose complete look-ups answer no later request: to list a folder takes milliseconds, and whoever
+puts a file there expects it in the next result. Requests at the same time still share one."""
+
 
 class Freshness(StrEnum):
     """What an earlier look-up is good for: `?lookup=…`."""

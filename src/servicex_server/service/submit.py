@@ -31,7 +31,7 @@ from servicex_server.errors import (
     UnknownCodegen,
 )
 from servicex_server.model import earlier
-from servicex_server.model.did import Did, Freshness, parse_did
+from servicex_server.model.did import LISTED_ANEW, Did, Freshness, parse_did
 from servicex_server.model.ids import DatasetId, RequestId
 from servicex_server.model.kinds import LookupStatus, RequestState, ResultDestination
 from servicex_server.model.lifecycle import (
@@ -335,6 +335,8 @@ def _find_dataset(
     """The data set, and what it means for the request: known, or being looked up for it or for others."""
     if did.scheme == earlier.SCHEME:
         did = replace(did, freshness=Freshness.BYPASS)  # a retry may have changed it
+    elif did.scheme in LISTED_ANEW and did.freshness is Freshness.CACHED:
+        did = replace(did, freshness=Freshness.REFRESH)
     oldest = new.submit_time - timedelta(seconds=limits.lookup_max_age_s)
     used = lookups.use_dataset(transaction, did, now=new.submit_time, oldest=oldest)
     cause = f"submit by {new.owner}"

@@ -13,6 +13,7 @@ import pytest
 
 from scripted_finder import RecordingRemote, ScriptedFinder, Step, files, numbered
 from service_bench import OTHER, QUICK, USER, Bench, eventually, open_bench, prepare
+from servicex_server.did.finders.local import LocalFinder
 from servicex_server.errors import (
     BadDatasetName,
     FinderError,
@@ -32,6 +33,7 @@ from servicex_server.service.limits import Limits
 from servicex_server.service.lookup import add_found, close_lookup, expire_lookups, fail_lookup
 from servicex_server.service.read import list_results
 from servicex_server.service.submit import submit
+from servicex_server.source.policy import SourcePolicy
 
 LIMITS = replace(QUICK, catch_up_interval_s=0.05)
 
@@ -214,6 +216,36 @@ async def test_refresh_looks_again_and_bypass_keeps_what_is_known(tmp_path: Path
     assert counts == [1, 2, 1]
     assert [request.counts.files for request in after] == [7, 7]
     assert [(dataset.name, dataset.n_files) for dataset in fresh] == [("toy://x", 7)]
+
+
+async def test_a_new_file_in_a_local_folder_is_seen_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "run1"
+    folder.mkdir()
+    (folder / "a.root").touch()
+    finder = LocalFinder(SourcePolicy(local_roots=(tmp_path,)))
+    async with looking(tmp_path) as (bench, _, _):
+        bench.services = replace(bench.services, finders={"local": finder})
+        async with bench.working():
+            first = await bench.until_ended(await ask(bench, "local://run1/*.root"))
+            (folder / "b.root").touch()
+            second = await bench.until_ended(await ask(bench, "local://run1/*.root"))
+            limited = await bench.until_ended(await ask(bench, "local://run1/*.root?files=3"))
+            (folder / "c.root").touch()
+            again = await bench.until_ended(await ask(bench, "local://run1/*.root?files=3"))
+        named = await list_datasets(bench.services, ANYONE)
+    assert [each.counts.files for each in (first, second, limited, again)] == [1, 2, 2, 3]
+    assert sorted(each.n_files for each in named) == [2, 3], "of each name the newest is shown"
+
+
+async def test_requests_at_the_same_time_share_a_local_listing(tmp_path: Path) -> None:
+    more = asyncio.Event()
+    async with looking(tmp_path, {"x": [files("a"), more]}) as (bench, finder, _):
+        bench.services = replace(bench.services, finders={"local": finder})
+        async with bench.working():
+            request_ids = [await ask(bench, "local://x") for _ in range(3)]
+            more.set()
+            ended = [await bench.until_ended(request_id) for request_id in request_ids]
+    assert len({request.dataset_id for request in ended}) == len(finder.asked) == 1
 
 
 async def test_a_deleted_data_set_is_looked_up_again(tmp_path: Path) -> None:
