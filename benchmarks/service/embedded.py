@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.database.fill import fill, request_id
 from benchmarks.read_back import READERS, measure_readers
 from benchmarks.service import noop
+from benchmarks.service.inputs import make_empty
 from benchmarks.service.load import Seen
 from benchmarks.service.machine import cpu_s, timed
 from benchmarks.service.report import Row
@@ -35,7 +36,7 @@ NO_PREFLIGHT = {"SERVICEX_PREFLIGHT_FILES": "0"}
 def measure_submits(scale: Scale) -> Iterator[Row]:
     """Submits; their files are worked off beside them, on the same cores."""
     inputs = _inputs(scale)
-    files = [inputs / f"file{n}.root" for n in range(20)]
+    files = make_empty(inputs, 20)
     bodies = [body([file], file.name) for file in files]
     for name, environment, target in (
         ("submits without preflight", NO_PREFLIGHT, 500.0),
@@ -115,7 +116,7 @@ def measure_files(scale: Scale) -> Iterator[Row]:
         rates, costs = [], []
         pids = [server.process.pid]
         for round_ in range(3):
-            files = [inputs / f"look_up{round_}" / f"file{n}.root" for n in range(scale.look_up)]
+            files = make_empty(inputs / f"look_up{round_}", scale.look_up)
             text = body(files, f"look-up {round_}")
             before_s = cpu_s(pids)
             with timed() as passed_s:
@@ -132,7 +133,7 @@ def measure_files(scale: Scale) -> Iterator[Row]:
             10_000,
             note=note,
         )
-        files = [inputs / "reports" / f"file{n}.root" for n in range(scale.reports)]
+        files = make_empty(inputs / "reports", scale.reports)
         request = user.submit(body(files, "reports"))
         with reporting(server.data_dir):
             before_s, n_before = cpu_s(pids), user.status(request)["files-completed"]
@@ -168,7 +169,7 @@ def _id_of(answer: str) -> str:
 
 
 def _inputs(scale: Scale) -> Path:
-    """A folder whose files nobody reads, so that there are none."""
+    """A folder for files that nobody reads."""
     folder = scale.folder / "nothing"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

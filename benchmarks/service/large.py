@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.engine import write_uproot
 from benchmarks.service import noop
 from benchmarks.service.embedded import NO_PREFLIGHT
+from benchmarks.service.inputs import make_empty
 from benchmarks.service.machine import cpu_s, timed, watch_memory
 from benchmarks.service.report import Row
 from benchmarks.service.scale import Scale
@@ -62,8 +63,7 @@ def _large_files(scale: Scale) -> list[Path]:
 def measure_many(scale: Scale) -> Iterator[Row]:
     """One request with very many files that are not read: it ends, and memory stays."""
     inputs = scale.folder / "many_inputs"
-    inputs.mkdir(parents=True)
-    files = [inputs / f"file{n}.root" for n in range(scale.many)]
+    files = make_empty(inputs, scale.many)
     part = f"{scale.many:,} files, no-op transform, 2 workers"
     with (
         _noop_server(scale, "many", inputs) as server,
@@ -88,16 +88,16 @@ def measure_many(scale: Scale) -> Iterator[Row]:
 def measure_crowd(scale: Scale) -> Iterator[Row]:
     """One file of one user beside very many of another."""
     inputs = scale.folder / "crowd_inputs"
-    inputs.mkdir(parents=True)
+    files = make_empty(inputs, 2 * scale.latencies, "one")
+    crowd = make_empty(inputs, scale.crowd)
     part = "two users"
     with (
         _noop_server(scale, "crowd", inputs) as server,
         signed_in([server.url], server.token) as many,
         signed_in([server.url], _new_user(server)) as one,
     ):
-        files = [inputs / f"one{n}.root" for n in range(2 * scale.latencies)]
         alone = [one.seconds_of(body([file], "alone")) for file in files[: scale.latencies]]
-        request = many.submit(body([inputs / f"file{n}.root" for n in range(scale.crowd)], "crowd"))
+        request = many.submit(body(crowd, "crowd"))
         beside, n_beside = [], 0
         for file in files[scale.latencies :]:
             beside.append(one.seconds_of(body([file], "beside")))

@@ -118,6 +118,11 @@ def test_the_servers_own_folder_is_no_input(server: ServerProcess, inputs: Path)
         assert "except the server's own data folder" in refusal(server, str(path))
 
 
+def test_a_missing_file_is_refused_at_once(server: ServerProcess, inputs: Path) -> None:
+    assert "'gone.root' does not exist" in refusal(server, "gone.root")
+    assert f"data set local://{inputs}/*.root" in refusal(server, f"{inputs}/*.root")
+
+
 def test_what_is_no_root_file_is_refused_without_a_word_of_it(server: ServerProcess, inputs: Path) -> None:
     (inputs / "diary.txt").write_text("Dear diary, today I met the spectre of ROOT files")
     status = finished(server, "diary.txt")

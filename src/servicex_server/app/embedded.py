@@ -170,6 +170,8 @@ async def _open_services(
         queue=queue,
         store=MeasuredStore(open_store(**store_arguments(settings, data))),  # type: ignore[arg-type]  # plain values
         policy=naming_policy(settings, data),
+        # The workers are children of this process; but what is named below a mount lies elsewhere.
+        sees_inputs=not any(prefix.startswith("/") for prefix in settings.host_mount),
         limits=to_limits(settings),
         compressions=to_compressions(settings.compression),
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),

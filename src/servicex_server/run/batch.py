@@ -7,12 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from servicex_server.errors import FilesFailed, InvalidRequest, ServicexError
+from servicex_server.errors import FilesFailed, InvalidRequest, ServicexError, SourceRefused
 from servicex_server.model.compression import parse_compression
 from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location, unique_object_name
 from servicex_server.run.execute import TransformSummary, load_plan, to_failure, transform_file
-from servicex_server.source.policy import CALLERS_OWN, check, scheme_of
+from servicex_server.source.pattern import explain_wildcard
+from servicex_server.source.policy import CALLERS_OWN, REMOTE_SCHEMES, check, scheme_of
 from servicex_server.source.upcoming import in_turn
 from servicex_server.telemetry.machine import usable_cores
 
@@ -76,6 +77,7 @@ def transform_files(
     with closing(in_turn([file for file, _ in places], CALLERS_OWN)) as opened:
         for (file, place), source in zip(places, opened, strict=True):
             try:
+                _refuse_pattern(file)
                 yield transform_file(
                     source,
                     codegen=codegen,
@@ -91,6 +93,14 @@ def transform_files(
                 )
             except Exception as error:  # noqa: BLE001  whatever happens, the other files have their turn
                 yield FailedFile(show_location(file), _explain(error, file, is_one_of_many=len(files) > 1))
+
+
+def _refuse_pattern(file: str) -> None:
+    """Raises SourceRefused for a URL with a wildcard: the server would be asked for a file of that name."""
+    hint = explain_wildcard(file) if scheme_of(file) in REMOTE_SCHEMES else None
+    if hint is not None:
+        message = f"cannot read {show_location(file)!r}: {hint}"
+        raise SourceRefused(message)
 
 
 def _explain(error: Exception, file: str, *, is_one_of_many: bool) -> ServicexError:

@@ -42,6 +42,7 @@ class Services:
         db: the truth.
         queue, store: where work and results go.
         policy: which inputs may be read.
+        sees_inputs: this process has the local files of its workers before it, and can tell what is missing.
         limits: bounds and intervals.
         codegens: names of code generators and what they are.
         withheld: names of generators that this server knows but does not offer, and why.
@@ -63,6 +64,7 @@ class Services:
     queue: Queue
     store: Store
     policy: SourcePolicy
+    sees_inputs: bool = False
     limits: Limits = field(default_factory=Limits)
     codegens: Mapping[str, str] = field(default_factory=lambda: dict(CODEGENS))
     withheld: Mapping[str, str] = field(default_factory=dict)

@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import secrets
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 
 from servicex_server.db import dataset as datasets
 from servicex_server.db import lookup as lookups
@@ -45,7 +47,7 @@ from servicex_server.model.lifecycle import (
     StartPreflight,
     step,
 )
-from servicex_server.model.naming import object_name, unique_object_names
+from servicex_server.model.naming import object_name, show_location, unique_object_names
 from servicex_server.model.request import Principal, Submission, TransformRequest
 from servicex_server.plan.parse import parse
 from servicex_server.service.context import Services
@@ -54,6 +56,7 @@ from servicex_server.service.limits import Limits
 from servicex_server.service.read import get_request, wait_for
 from servicex_server.service.share import check_share
 from servicex_server.source import policy
+from servicex_server.source.pattern import explain_wildcard
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +204,7 @@ def _allow(services: Services, files: Sequence[str]) -> tuple[str, ...]:
     for position, path in enumerate(files):
         try:
             place = policy.check(services.policy, path)
+            _refuse_hopeless(services, path, place)
         except SourceRefused as refusal:
             if len(files) == 1:
                 raise
@@ -210,6 +214,34 @@ def _allow(services: Services, files: Sequence[str]) -> tuple[str, ...]:
             seen.add(place)
             paths.append(path)
     return tuple(paths)
+
+
+def _refuse_hopeless(services: Services, path: str, place: str) -> None:
+    """Raises SourceRefused for what no worker could read, in words that say what to give instead.
+
+    Args:
+        path: as it was given.
+        place: what the policy made of it.
+    """
+    shown = show_location(path)
+    if path == "~" or path.startswith("~/"):
+        example = f", such as {Path(path).expanduser()}" if services.sees_inputs else ""
+        message = f"the file {shown!r} begins with '~', which is not expanded: give the whole path{example}"
+        raise SourceRefused(message)
+    is_seen = services.sees_inputs and policy.scheme_of(path) in {None, "file"}
+    # Not Path.exists, which raises for a name that is too long.
+    if is_seen and os.path.isfile(place):  # noqa: PTH113
+        return
+    hint = explain_wildcard(path, "*?[" if is_seen else "*")
+    if hint is not None:
+        message = f"the file {shown!r} is a pattern; {hint}"
+        raise SourceRefused(message)
+    if is_seen and os.path.isdir(place):  # noqa: PTH112
+        message = f"{shown!r} is a folder: list its files, or ask for the data set local://{place}/*.root"
+        raise SourceRefused(message)
+    if is_seen and not os.path.lexists(place):
+        message = f"the file {shown!r} does not exist"
+        raise SourceRefused(message)
 
 
 def _refuse_codegen(services: Services, submission: Submission) -> None:

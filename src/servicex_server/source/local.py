@@ -12,11 +12,12 @@ from pathlib import Path
 from servicex_server.errors import SourceMissing, SourceRefused, SourceUnavailable
 from servicex_server.source import ranges
 from servicex_server.source.access import has_settled
+from servicex_server.source.pattern import explain_wildcard
 from servicex_server.source.policy import SourcePolicy, may_read_local, refuse_local
 from servicex_server.store.descriptor import Descriptor
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
-_WILDCARDS = frozenset("*?[{")
+_WILDCARDS = "*?[{"
 
 
 class LocalSource:
@@ -120,6 +121,5 @@ def _open(path: str) -> int:
         message = f"cannot open {path!r}: {error.strerror}"
         if error.errno not in _ABSENT:
             raise SourceUnavailable(message) from error
-        if _WILDCARDS & set(path):
-            message += "; wildcards are not expanded, list the files"
-        raise SourceMissing(message) from error
+        hint = explain_wildcard(path, _WILDCARDS)
+        raise SourceMissing(f"{message}; {hint}" if hint else message) from error

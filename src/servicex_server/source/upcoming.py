@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 
 from servicex_server.errors import ServicexError
+from servicex_server.source.pattern import explain_wildcard
 from servicex_server.source.policy import SourcePolicy, scheme_of
 from servicex_server.source.reading import Reading
 from servicex_server.source.replica import Replicas
@@ -34,7 +35,7 @@ def in_turn(
 
 
 def _begin(file: str, policy: SourcePolicy, reading: Reading | None) -> Replicas | None:
-    if scheme_of(file) in _AT_HAND:
+    if scheme_of(file) in _AT_HAND or explain_wildcard(file) is not None:
         return None
     with suppress(ServicexError):
         replicas = Replicas((file,), policy, reading)

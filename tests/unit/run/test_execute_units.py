@@ -115,7 +115,7 @@ def test_replicas_are_tried_in_order(store: MemoryStore, policy: SourcePolicy) -
     ("paths", "selection", "reason", "text"),
     [
         (("no.root",), "", Reason.MISSING, "No such file"),
-        (("good*.root",), "", Reason.MISSING, "wildcards are not expanded, list the files"),
+        (("good*.root",), "", Reason.MISSING, "wildcards are not expanded: list the files"),
         (("good.root/x",), "", Reason.MISSING, "Not a directory"),
         (("x" * 300,), "", Reason.MISSING, "File name too long"),
         (("broken.root",), "", Reason.CORRUPT, "truncated"),

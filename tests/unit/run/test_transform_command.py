@@ -236,6 +236,18 @@ def test_a_selection_file_that_is_missing_is_told(files: list[Path], tmp_path: P
     assert "'no'" in error.message
 
 
+def test_patterns_of_urls_are_no_files(files: list[Path], tmp_path: Path) -> None:
+    url = "root://nowhere.invalid//run1/*.root"
+    options = ("--codegen", "uproot-raw", "--selection", SELECTION, "--output", tmp_path / "out")
+    result = invoke(files[0], url, *options)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: cannot read '{url}': wildcards are not expanded: list the files, or ask a server for "
+        f"the data set xrootd://{url}\n"
+    )
+    assert len(list((tmp_path / "out").iterdir())) == 1, "the other file is done"
+
+
 def test_the_command_fails_with_one_clear_line(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from servicex_server.cli import main; main()", "transform", "no.root"]
     options = ["--codegen", "uproot-raw", "--selection", SELECTION, "--output", str(tmp_path / "out")]

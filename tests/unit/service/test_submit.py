@@ -251,6 +251,45 @@ async def test_the_first_refused_path_of_several_is_named(bench: Bench) -> None:
         await submit(bench.services, USER, bench.submission(files=files))
 
 
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("root://host//run1/*.root", "for the data set xrootd://root://host//run1/\\*.root"),
+        ("https://me:secret@host/*.root?x=1", "for the data set https://host/\\*.root$"),
+        ("davs://host/*.root", "wildcards are not expanded: list the files$"),
+        ("run1/*.root", "for the data set local://run1/\\*.root"),
+        ("~/x.root", "begins with '~', which is not expanded: give the whole path$"),
+    ],
+)
+async def test_patterns_are_no_files(bench: Bench, file: str, words: str) -> None:
+    with pytest.raises(SourceRefused, match=words):
+        await submit(bench.services, USER, bench.submission(files=(file,)))
+
+
+async def test_what_only_workers_see_is_taken(tmp_path: Path) -> None:
+    files = ("gone.root", "run[1]/x.root", "https://host/x.root?sign=a*b", "https://host/x?y=[1]")
+    async with new_bench(tmp_path, replace(QUICK, preflight_files=0)) as bench:
+        assert await submit(bench.services, USER, bench.submission(files=files))
+
+
+async def test_missing_files_are_told_where_they_can_be_seen(bench: Bench) -> None:
+    limits = replace(bench.services.limits, preflight_files=0)
+    bench.services = replace(bench.services, sees_inputs=True, limits=limits)
+    (bench.root / "run[1].root").touch()
+    (bench.root / "folder").mkdir()
+    for file, words in (
+        ("gone.root", "entry 1 of the file list: the file 'gone.root' does not exist"),
+        (f"file://{bench.root}/gone.root", "gone.root' does not exist"),
+        ("run?.root", "is a pattern.*data set local://run\\?.root"),
+        ("folder", f"is a folder.*data set local://{bench.root}/folder/"),
+        ("~/x.root", f"give the whole path, such as {Path.home()}/x.root"),
+    ):
+        with pytest.raises(SourceRefused, match=words):
+            await submit(bench.services, USER, bench.submission(files=("run[1].root", file)))
+    assert await list_requests(bench.services, ANYONE) == []
+    assert await submit(bench.services, USER, bench.submission(files=("run[1].root", "https://host/x.root")))
+
+
 async def test_too_many_files_are_refused(tmp_path: Path) -> None:
     async with new_bench(tmp_path, replace(QUICK, files=3)) as bench:
         with pytest.raises(InvalidRequest, match=r"4 entries.*at most 3"):
