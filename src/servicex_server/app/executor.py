@@ -48,6 +48,7 @@ def build(
         forbidden_folders=tuple(Path(folder) for folder in forbidden_folders),
         allowed_private_hosts=tuple(allowed_private_hosts),
         grid=msgspec.convert(grid or {}, GridAccess, dec_hook=_to_path),
+        reader="this worker",
     )
     # Before anything imports the XRootD client.
     export(policy.grid)

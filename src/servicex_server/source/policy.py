@@ -35,6 +35,7 @@ class SourcePolicy:
             server's own, where everybody's results and its secrets are.
         unrestricted_local: read any local file; for a process that runs with its caller's own rights.
         grid: what grid storage is shown.
+        reader: whose policy it is, in messages: apps and workers may have been told different ones.
     """
 
     local_roots: tuple[Path, ...] = ()
@@ -42,6 +43,7 @@ class SourcePolicy:
     forbidden_folders: tuple[Path, ...] = ()
     unrestricted_local: bool = False
     grid: GridAccess = NO_GRID_ACCESS
+    reader: str = "this server"
 
 
 CALLERS_OWN = SourcePolicy(
@@ -105,10 +107,14 @@ def may_read_local(policy: SourcePolicy, resolved: Path) -> bool:
 
 def refuse_local(policy: SourcePolicy, asked: str) -> SourceRefused:
     """The refusal for a local path, in words that do not tell whether the path exists."""
-    roots = ", ".join(str(root) for root in policy.local_roots) or "none are configured"
+    roots = ", ".join(str(root) for root in policy.local_roots)
+    if not roots:
+        roots = (
+            f"none are configured (setting `local_roots` of {policy.reader}; apps and workers need the same)"
+        )
     if policy.local_roots and policy.forbidden_folders:
         roots += " (except the server's own data folder)"
-    message = f"the file {asked!r} is not below a folder this server reads from; local roots: {roots}"
+    message = f"the file {asked!r} is not below a folder {policy.reader} reads from; local roots: {roots}"
     return SourceRefused(message)
 
 

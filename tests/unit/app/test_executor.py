@@ -59,6 +59,19 @@ def test_bounds_of_the_settings_arrive(
     assert seen == [limits]
 
 
+def test_a_worker_without_roots_tells_that_it_is_the_worker(tmp_path: Path) -> None:
+    execute = build(tmp_path, None)
+    files = ("/data/x.root",)
+    report = execute(
+        TransformUnit(
+            RequestId("r"), FileId(1), files, "uproot-raw", '[{"treename": "t"}]', ResultFormat.PARQUET, "r/1"
+        )
+    )
+    assert isinstance(report, FileFailed)
+    assert "not below a folder this worker reads from" in report.failure.message
+    assert "setting `local_roots` of this worker; apps and workers need the same" in report.failure.message
+
+
 @pytest.mark.parametrize("sandbox", [{"memory_bytes": "much"}, {"time_s": None}, {"n_threads": 1.5}])
 def test_bounds_of_another_type_stop_the_child(sandbox: object, tmp_path: Path) -> None:
     with pytest.raises(msgspec.ValidationError):
