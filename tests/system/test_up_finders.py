@@ -51,8 +51,14 @@ def test_what_a_web_server_lists(samples: Path, tmp_path: Path) -> None:
         "/data/a.root": content,
         "/data/b.root": content,
     }
-    allowed = {"SERVICEX_ALLOWED_PRIVATE_HOSTS": "127.0.0.1"}
-    with running_web(pages) as url, ServerProcess(tmp_path / "data", ("--workers", "1"), allowed) as server:
+    environment = {
+        "SERVICEX_ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
+        "SERVICEX_FINDERS": "http,https,local,rucio,static",
+    }
+    with (
+        running_web(pages) as url,
+        ServerProcess(tmp_path / "data", ("--workers", "1"), environment) as server,
+    ):
         good = [
             submit(server, f"{url}{name}")
             for name in ("/data/*.root", "/data/?files=1", "/lists/all.txt", "/data/a.root")
@@ -70,6 +76,14 @@ def test_what_a_web_server_lists(samples: Path, tmp_path: Path) -> None:
         assert "does not exist: no file matches" in failed["title"]
         with server.client() as client:
             private = client.post("/servicex/transformation", json=to_submission("https://10.0.0.1/x/*.root"))
+            for did, need in (
+                ("rucio://mc:x", "no rucio finder, which needs the setting `rucio_host`"),
+                ("static://x", "the setting `static_files`"),
+                ("cernopendata://1507", "named in the setting `finders`"),
+            ):
+                absent = client.post("/servicex/transformation", json=to_submission(did))
+                assert absent.status_code == 400
+                assert need in absent.json()["message"]
             files = {**to_submission(""), "file-list": [f"{url}/data/a.root"]}
             del files["did"]
             listed = client.post("/servicex/transformation", json=files)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from servicex_server.app import database
 from servicex_server.app.datadir import DataDir
 from servicex_server.app.embedded import announce_lines, build_api, listen, own_url
-from servicex_server.app.finders import build_finders, open_broker_finders
+from servicex_server.app.finders import build_finders, explain_absent, open_broker_finders
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.http import HttpServer
 from servicex_server.app.internal import internal_port
@@ -179,6 +179,7 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
     queue = TermQueue()
     db = await stack.enter_async_context(Database(address))
     hints = await stack.enter_async_context(AmqpHints(url, prefix=prefix))
+    finders = build_finders(settings, source_policy(settings, data), db)
     services = Services(
         db=db,
         queue=queue,
@@ -190,7 +191,8 @@ async def _open(settings: Settings, data: DataDir, stack: AsyncExitStack) -> _De
         compressions=to_compressions(settings.compression),
         result_cache=settings.result_cache,
         streams=Streams(total=settings.event_streams, per_user=settings.event_streams_per_user),
-        finders=build_finders(settings, source_policy(settings, data), db),
+        finders=finders,
+        absent_finders=explain_absent(settings, finders),
         remote_finders=await open_broker_finders(settings, stack),
         default_scheme=settings.default_scheme,
         hints=hints,

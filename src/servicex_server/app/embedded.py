@@ -149,7 +149,7 @@ async def _open_services(
     """The services over this folder, and the owner's token if access is controlled."""
     # Imported here, after the workers were started: their start-up and ours run side by side.
     from servicex_server.app import database  # noqa: PLC0415
-    from servicex_server.app.finders import build_finders, open_broker_finders  # noqa: PLC0415
+    from servicex_server.app.finders import build_finders, explain_absent, open_broker_finders  # noqa: PLC0415
     from servicex_server.app.generators import look_for_generators  # noqa: PLC0415
     from servicex_server.app.tokens import ensure_owner_token  # noqa: PLC0415
     from servicex_server.db.session import Database  # noqa: PLC0415
@@ -163,6 +163,7 @@ async def _open_services(
     looking = asyncio.create_task(asyncio.to_thread(look_for_generators, settings))
     db = await stack.enter_async_context(Database(await database.prepare_when_up(settings)))
     generators = await looking
+    finders = build_finders(settings, source_policy(settings, data), db)
     services = Services(
         db=db,
         codegens=generators.offered,
@@ -178,7 +179,8 @@ async def _open_services(
         # Another process may change requests, and nobody tells: waiters and dispatcher look for themselves.
         hints=HintExchange().join() if database.is_external(settings) else None,
         result_cache=settings.result_cache,
-        finders=build_finders(settings, source_policy(settings, data), db),
+        finders=finders,
+        absent_finders=explain_absent(settings, finders),
         remote_finders=await open_broker_finders(settings, stack),
         default_scheme=settings.default_scheme,
     )

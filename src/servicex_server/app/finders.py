@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -105,6 +105,14 @@ BUILT_IN: Mapping[str, Build] = {
 }
 """By scheme; None where something it needs is missing here."""
 
+_NEEDS: Mapping[str, str] = {
+    "local": "the setting `local_roots`",
+    "rucio": "the setting `rucio_host`",
+    "static": "the setting `static_files`",
+    "xrootd": "the package xrootd",
+}
+"""What those need that may be None."""
+
 
 def build_finders(settings: Settings, policy: SourcePolicy, db: Database) -> dict[str, Finder]:
     """The finders inside this process, but for schemes that have one elsewhere.
@@ -133,6 +141,18 @@ def build_finders(settings: Settings, policy: SourcePolicy, db: Database) -> dic
     return finders
 
 
+def explain_absent(settings: Settings, finders: Collection[str]) -> dict[str, str]:
+    """Schemes of ours that cannot be looked up here, and what each needs.
+
+    Args:
+        finders: schemes of those that were built.
+    """
+    return {
+        scheme: _NEEDS[scheme] if scheme in settings.finders else "to be named in the setting `finders`"
+        for scheme in sorted({*BUILT_IN, SCHEME} - {*finders, *settings.broker_finders})
+    }
+
+
 def build_finder(settings: Settings, policy: SourcePolicy, scheme: str) -> Finder:
     """The one finder of that scheme. Raises ConfigurationError if it cannot be had here."""
     if scheme == SCHEME:
@@ -145,13 +165,7 @@ def build_finder(settings: Settings, policy: SourcePolicy, scheme: str) -> Finde
         raise ConfigurationError(message)
     finder = BUILT_IN[scheme](settings, policy)
     if finder is None:
-        needs = {
-            "local": "local_roots",
-            "rucio": "rucio_host",
-            "static": "static_files",
-            "xrootd": "the package xrootd",
-        }
-        message = f"the {scheme} finder needs {needs.get(scheme, 'something')}, which is missing here"
+        message = f"the {scheme} finder needs {_NEEDS[scheme]}, which is missing here"
         raise ConfigurationError(message)
     return finder
 

@@ -49,6 +49,7 @@ class Services:
         compressions: of results whose submitter asks for none; formats that are missing have their default.
         result_cache: results of earlier requests are taken, unless a request asks for none.
         finders: of data sets, by scheme, inside this process.
+        absent_finders: schemes of ours that this server has no finder for, and what each needs.
         remote_finders: those that are programs of their own; None if there are none.
         default_scheme: of data sets that are named without one.
         notifier: wakes those who wait for a request.
@@ -71,6 +72,7 @@ class Services:
     compressions: Mapping[ResultFormat, Compression] = field(default_factory=dict)
     result_cache: bool = True
     finders: Mapping[str, Finder] = field(default_factory=dict)
+    absent_finders: Mapping[str, str] = field(default_factory=dict)
     remote_finders: RemoteFinders | None = None
     default_scheme: str = "rucio"
     notifier: Notifier = field(default_factory=Notifier)

@@ -271,8 +271,12 @@ def _check_did(services: Services, text: str) -> Did:
     if did.scheme in remote:
         return did
     offered = [f"{scheme}://" for scheme in sorted({*services.finders, *remote})]
+    needs = services.absent_finders.get(did.scheme, "to be a program of its own, named in `broker_finders`")
+    reason = f"it has no {did.scheme} finder, which needs {needs}"
+    if did.scheme in policy.ROOT_SCHEMES:
+        reason = "that is a file, or behind xrootd:// a pattern"
     message = (
-        f"this server cannot look up the data set {text[:200]!r}: it has no {did.scheme} finder. It can find "
+        f"this server cannot look up the data set {text[:200]!r}: {reason}. It can find "
         f"{', '.join(['file lists (give the files themselves)', *offered])}"
     )
     raise InvalidRequest(message)

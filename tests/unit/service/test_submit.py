@@ -228,10 +228,11 @@ async def test_root_results_have_root_names(bench: Bench) -> None:
         ({"files": ("",)}, "entry 0 of the file list"),
         ({"files": ("a\0b",)}, "entry 0 of the file list"),
         ({"files": ("gopher://x/y",)}, "gopher"),
-        ({"files": None, "did": "rucio://mc:x"}, "no rucio finder.*file lists"),
+        ({"files": None, "did": "rucio://mc:x"}, "no rucio finder, which needs a host.*file lists"),
         ({"files": None, "did": "mc:x"}, "no rucio finder"),
+        ({"files": None, "did": "toy://x"}, "no toy finder, which needs to be .* in `broker_finders`"),
         ({"files": None, "did": "cernopendata://1507"}, "no cernopendata finder"),
-        ({"files": None, "did": "root://host//x.root"}, "no root finder"),
+        ({"files": None, "did": "root://host//x.root"}, "that is a file, or behind xrootd:// a pattern"),
         ({"result_destination": ResultDestination.VOLUME}, "use 'object-store'"),
         ({"title": "x" * 10_241}, "10,241 characters.*at most 10,240"),
         ({"title": "x\0"}, "NUL"),
@@ -240,6 +241,7 @@ async def test_root_results_have_root_names(bench: Bench) -> None:
     ],
 )
 async def test_what_cannot_be_served_is_refused(bench: Bench, changes: dict[str, object], words: str) -> None:
+    bench.services = replace(bench.services, absent_finders={"rucio": "a host"})
     with pytest.raises(InvalidRequest, match=words):
         await submit(bench.services, USER, bench.submission(1, **changes))
     assert await list_requests(bench.services, ANYONE) == []
