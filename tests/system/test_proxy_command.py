@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -252,6 +253,24 @@ def test_certificates_are_installed_used_and_removed(site: Site) -> None:
     assert site.run("clear").stdout == "there was nothing to remove\n"
     done = site.run("proxy", "--once", said=PASSPHRASE + "\n")
     assert (done.returncode, "servicex-server init" in done.stderr) == (1, True)
+
+
+def test_the_advice_of_init_makes_what_it_needs(site: Site) -> None:
+    folder = site.folder / "mine"
+    folder.mkdir()
+    done = site.run("init", "--cert-dir", str(folder))
+    assert done.returncode == 1
+    assert f"cannot read {folder / 'usercert.pem'}: No such file or directory" in done.stderr
+    assert "servicex-server init" not in done.stderr
+    secret = f"pass:{PASSPHRASE}"
+    pair = ["-in", str(site.user.cert), "-inkey", str(site.user.key), "-passin", secret, "-passout", secret]
+    subprocess.run(["openssl", "pkcs12", "-export", *pair, "-out", "cert.p12"], cwd=folder, check=True)
+    first, second, third = re.findall("`(.*?)`", done.stderr)
+    for command, more in ((first, ["-passin", secret]), (second, pair[-4:]), (third, [])):
+        subprocess.run([*shlex.split(command), *more], cwd=folder, check=True)
+    done = site.run("init", "--cert-dir", str(folder), said=PASSPHRASE + "\n")
+    assert done.returncode == 0, done.stderr
+    assert site.user.subject in done.stdout
 
 
 def test_check_tells_of_a_proxy_and_token_that_end(

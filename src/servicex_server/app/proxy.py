@@ -13,6 +13,7 @@ from servicex_server.app.settings import Settings
 from servicex_server.errors import CredentialError
 from servicex_server.grid.certificate import (
     CERT_NAME,
+    FROM_P12,
     KEY_NAME,
     UserCertificate,
     UserFiles,
@@ -94,7 +95,7 @@ def install(settings: Settings, cert_dir: Path, passphrase: bytes | None, namesp
     Raises:
         CredentialError: certificate and key do not belong together, are over, or cannot be installed.
     """
-    user = load_certificate(UserFiles(cert_dir.expanduser()))
+    user = load_certificate(_files(settings, cert_dir))
     user.require_valid()
     open_key(user, passphrase)
     whose = f"{user.subject}, until {user.expires_at:%Y-%m-%d}"
@@ -158,7 +159,9 @@ def proxy_places(settings: Settings) -> list[ProxyPlace]:
 
 
 def _files(settings: Settings, cert_dir: Path | None) -> UserFiles:
-    return UserFiles(DataDir(settings.data_dir).grid if cert_dir is None else cert_dir.expanduser())
+    if cert_dir is None:
+        return UserFiles(DataDir(settings.data_dir).grid)
+    return UserFiles(cert_dir.expanduser(), advice=FROM_P12)
 
 
 def _keeper(settings: Settings, cert_dir: Path | None, passphrase: bytes | None) -> ProxyKeeper:

@@ -19,12 +19,25 @@ _WARN_DAYS = 14
 
 CERT_NAME, KEY_NAME = "usercert.pem", "userkey.pem"
 
+_INSTALL = "`servicex-server init` puts certificates in place"
+FROM_P12 = (
+    f"needed are {CERT_NAME} and {KEY_NAME}, and --cert-dir names their folder; from the .p12 file of an "
+    f"authority or browser make them with `openssl pkcs12 -in cert.p12 -clcerts -nokeys -out {CERT_NAME}` "
+    f"and `openssl pkcs12 -in cert.p12 -nocerts -out {KEY_NAME}` (older files: with -legacy), then "
+    f"`chmod 400 {KEY_NAME}`"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class UserFiles:
-    """Where a certificate and its key lie."""
+    """Where a certificate and its key lie.
+
+    Attributes:
+        advice: what to do if they do not.
+    """
 
     folder: Path
+    advice: str = _INSTALL
 
     @property
     def cert(self) -> Path:
@@ -73,7 +86,7 @@ def load_certificate(files: UserFiles) -> UserCertificate:
         CredentialError: one of them is missing, or no such thing.
     """
     require_cryptography()
-    cert_pem, key_pem = _read(files.cert), _read(files.key)
+    cert_pem, key_pem = _read(files.cert, files.advice), _read(files.key, files.advice)
     if b"PRIVATE KEY-----" not in key_pem:
         message = f"{files.key} holds no private key in PEM format"
         raise CredentialError(message)
@@ -127,12 +140,13 @@ def parse_chain(pem: bytes, shown: str) -> list[x509.Certificate]:
         raise CredentialError(message) from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, advice: str) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
     except OSError as error:
-        message = f"cannot read {path}: {error.strerror}; `servicex-server init` puts certificates in place"
+        hint = f"; {advice}" if isinstance(error, FileNotFoundError) else ""
+        message = f"cannot read {path}: {error.strerror}{hint}"
         raise CredentialError(message) from error
     if len(content) > LARGEST_BYTES:
         message = f"{path} is larger than {LARGEST_BYTES} bytes: no certificate or key"
