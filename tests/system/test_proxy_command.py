@@ -200,6 +200,14 @@ def test_one_shot_tells_what_is_wrong(site: Site) -> None:
     assert done.returncode == 0, done.stderr
     assert f"made a proxy: {site.user.subject} of VO atlas" in done.stdout
     kept = site.proxy.read_bytes()
+    site.voms.fail(
+        'Contacting  voms2.cern.ch:15001 [/CN=x] "atlas" Failed\n\nError: atlas: User unknown to this VO.\n'
+        "\n\nNone of the contacted servers for atlas were capable\nof returning a valid AC for the user.\n"
+    )
+    done = site.run("proxy", "--once", "--cert-dir", cert_dir, said=PASSPHRASE + "\n")
+    assert done.returncode == 1
+    assert "atlas: User unknown to this VO; register the certificate with the VO atlas" in done.stderr
+    site.voms.fail(None)
     site.settings["proxy_vo"] = "nosuch"
     done = site.run("proxy", "--once", "--cert-dir", cert_dir, said=PASSPHRASE + "\n")
     assert done.returncode == 1

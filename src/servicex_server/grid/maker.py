@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from servicex_server.errors import CredentialError
 from servicex_server.grid.certificate import UserFiles, load_certificate, open_key, parse_chain
 from servicex_server.grid.protocol import ProxyMaker
 from servicex_server.grid.proxy import LARGEST_BYTES, PROXY_INFO, Proxy, parse_proxy
+from servicex_server.grid.voms_failure import explain_failure
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -26,7 +26,6 @@ VOMS_COMMAND = "voms-proxy-init"
 _KEY_BITS = 2048
 _WITHIN_S = 120.0
 """VOMS servers answer within seconds, or the next one is asked."""
-_SAID_CHARACTERS = 400
 _INHERIT_ALL = bytes.fromhex("300c300a06082b06010505071501")
 """ProxyCertInfo without a bound on further proxies and with the policy id-ppl-inheritAll, as DER."""
 
@@ -99,7 +98,7 @@ class VomsProxyInit:
         return pem
 
     def _run(self, out: Path, passphrase: bytes) -> str:
-        """Runs the command; returns the end of what it said.
+        """Runs the command; returns what matters of what it said.
 
         Raises:
             CredentialError: it failed, or takes too long.
@@ -124,7 +123,9 @@ class VomsProxyInit:
         except OSError as error:
             message = f"{self.program} cannot be started: {error.strerror}"
             raise CredentialError(message) from error
-        said = _shorten(done.stdout.decode(errors="replace"), passphrase.decode(errors="replace"))
+        said = done.stdout.decode(errors="replace")
+        secret = passphrase.decode(errors="replace")
+        said = explain_failure(said.replace(secret, "***") if secret else said, self.wish.vo or "")
         if done.returncode != 0:
             message = f"{VOMS_COMMAND} failed (exit code {done.returncode}): {said}"
             raise CredentialError(message)
@@ -232,11 +233,3 @@ def _sign_proxy(
         .add_extension(info, critical=True)
         .sign(signer, hashes.SHA256())
     )
-
-
-def _shorten(said: str, secret: str) -> str:
-    """The end of what a command said, on one line, without a secret that it may have repeated."""
-    said = said.replace(secret, "***") if secret else said
-    said = re.sub(r"\.{4,}", "", said)  # its way to say that it is at work
-    words = " ".join("".join(character if character.isprintable() else " " for character in said).split())
-    return words[-_SAID_CHARACTERS:] or "it said nothing"

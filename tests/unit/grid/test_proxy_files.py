@@ -137,12 +137,15 @@ def test_the_real_command_tells_what_it_misses(
     servers.write_text(f'"atlas" "127.0.0.1" "{free_port()}" "/DC=test/CN=voms" "atlas"\n')
     servers.chmod(0o644)
     monkeypatch.setenv("VOMS_USERCONF", str(servers))
-    for vo, words in (("nosuch", "VOMS Server for nosuch not known"), ("atlas", "(?i)failed|connect")):
+    for vo, words in (
+        ("nosuch", "VOMS Server for nosuch not known.*`proxy_vo` nosuch spelt right.*/etc/vomses"),
+        ("atlas", "(?i)(failed|connect).*does the network let this machine reach"),
+    ):
         wish = ProxyWish(vo=vo, cert_dir=authority.cert_dir)
         with pytest.raises(CredentialError, match=words) as caught:
             VomsProxyInit(UserFiles(mary.cert.parent), wish).make(b"open sesame")
-        assert "sesame" not in str(caught.value)
-        print(caught.value)
+        for noise in ("sesame", "Function", "identity", "....", "\n"):
+            assert noise not in str(caught.value)
 
 
 def test_wishes_that_are_not_granted(voms_proxy: Path) -> None:
