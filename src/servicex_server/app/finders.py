@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from servicex_server.db.session import Database
     from servicex_server.did.rucio.login import RucioAccess
     from servicex_server.queue.transports.amqp.celery import CeleryPublisher
+
+logger = logging.getLogger(__name__)
 
 INTERNAL_PATH = "/servicex/internal/transformation/"
 
@@ -47,6 +50,12 @@ def _rucio(settings: Settings, policy: SourcePolicy) -> Finder | None:
     from servicex_server.did.finders.rucio import ReplicaChoice, RucioFinder  # noqa: PLC0415  as above
 
     latitude, longitude = settings.rucio_latitude, settings.rucio_longitude
+    if settings.rucio_auth_type == "x509_proxy" and not access.has_proxy():
+        logger.warning(
+            "rucio.proxy: there is no proxy in %s, so that no rucio:// data set can be looked up; make one "
+            "with `servicex-server proxy`, or set `x509_proxy_file`, or another `rucio_auth_type`",
+            policy.grid.proxy_file,
+        )
     choice = ReplicaChoice(
         sites=settings.rucio_sites,
         schemes=settings.rucio_schemes,

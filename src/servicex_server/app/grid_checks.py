@@ -33,8 +33,11 @@ def _proxy(settings: Settings, access: GridAccess, now: datetime) -> Iterator[Fi
         yield Finding(subject, Grade.WARNING, error.message)
         return
     if proxy is None:
-        if settings.x509_proxy_file is not None:
+        for_rucio = settings.rucio_host is not None and settings.rucio_auth_type == "x509_proxy"
+        if settings.x509_proxy_file is not None or for_rucio:
             detail = f"{access.proxy_file} is missing: `servicex-server proxy` would make it"
+            if for_rucio:
+                detail += "; Rucio lets nobody in without it (`rucio_auth_type`)"
             yield Finding(subject, Grade.WARNING, detail)
         return
     schedule = Schedule(renew_fraction=settings.proxy_renew_fraction, warn_s=settings.proxy_warn_s)

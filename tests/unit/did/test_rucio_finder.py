@@ -191,12 +191,13 @@ async def test_bearer_tokens_are_read_for_each_call(rucio: FakeRucio, tmp_path: 
 
 
 async def test_a_missing_proxy_is_told(rucio: FakeRucio, tmp_path: Path) -> None:
-    rucio.faults = {"auth": [Fault(401)]}
     grid = GridAccess(proxy_file=tmp_path / "none")
     access = RucioAccess(rucio.url, rucio.url, LoginKind.X509_PROXY, "root", grid=grid)
-    with pytest.raises(FinderError, match=r"x509_proxy.*has no proxy") as caught:
+    with pytest.raises(FinderError, match=r"has no proxy.*makes one with `servicex-server proxy`") as caught:
         await find(RucioFinder(access, pause_s=0.001), "rucio://s:three")
     assert "token" not in caught.value.message, "it would not help"
+    assert str(tmp_path) not in caught.value.message, "paths are for the operator alone"
+    assert rucio.calls == [], "nobody is asked in vain"
 
 
 async def test_whoever_stops_early_leaves_nothing_behind(rucio: FakeRucio) -> None:

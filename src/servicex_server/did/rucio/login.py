@@ -54,6 +54,10 @@ class RucioAccess:
     grid: GridAccess = NO_GRID_ACCESS
     ca_file: Path | None = None
 
+    def has_proxy(self) -> bool:
+        """Whether there is a file with a proxy; what is in it is for Rucio to judge."""
+        return self.grid.proxy_file is not None and self.grid.proxy_file.exists()
+
     def tls(self, *, with_proxy: bool = False) -> ssl.SSLContext:
         """Whom to trust; with the proxy as the client's certificate if so asked.
 
@@ -131,6 +135,13 @@ class RucioLogin:
             headers["X-Rucio-Username"] = access.username or ""
             headers["X-Rucio-Password"] = access.password or ""
         is_x509 = access.kind is LoginKind.X509_PROXY
+        if is_x509 and not await asyncio.to_thread(access.has_proxy):
+            # Rucio would say no more than that it does not know us.
+            message = (
+                "Rucio wants a grid proxy, and this server has no proxy now (`x509_proxy_file`): its "
+                "administrator makes one with `servicex-server proxy`"
+            )
+            raise FinderError(message)
         # The context anew each time: the proxy's file changes. Asked of the file system in a thread.
         context = await asyncio.to_thread(access.tls, with_proxy=is_x509)
         url = f"{access.auth_host}/auth/{access.kind.value}"
