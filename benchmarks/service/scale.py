@@ -57,7 +57,7 @@ def quick(folder: Path, inputs: Path, samples: Path) -> Scale:
         lists=5,
         results=2000,
         look_up=500,
-        reports=200,
+        reports=10_000,
         latencies=2,
         read_mb=64,
         read_rounds=1,

@@ -163,7 +163,7 @@ def test_rucio_that_is_away_or_wants_a_proxy_that_is_not_there(tmp_path: Path) -
     settings = {"rucio_auth_type": "userpass", "rucio_username": "jane", "rucio_password": PASSWORD}
     grade, detail = check(tmp_path, **settings, rucio_host=away)[1]["rucio"]
     assert (grade, "Rucio (127.0.0.1) does not answer" in detail) == ("warning", True)
-    grade, detail = check(tmp_path, rucio_host=away)[1]["rucio"]
+    grade, detail = check(tmp_path, rucio_host=away)[1]["grid proxy"]
     assert grade == "warning"
     assert "data/grid/x509up is missing" in detail
     assert "servicex-server proxy" in detail

@@ -245,4 +245,5 @@ def test_a_server_open_to_the_network_warns(tmp_path: Path) -> None:
         with server:
             assert httpx.get(f"{server.url}/servicex").status_code == 200
     assert "WARNING: open to the network" in loud.log.read_text()
+    assert "answers requests to localhost alone" in loud.log.read_text()
     assert "WARNING" not in quiet.log.read_text()

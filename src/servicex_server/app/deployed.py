@@ -21,7 +21,7 @@ from servicex_server.app.finders import build_finders, explain_absent, open_brok
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.http import HttpServer
 from servicex_server.app.internal import internal_port
-from servicex_server.app.oversight import find_oversights
+from servicex_server.app.oversight import log_oversights
 from servicex_server.app.ports import (
     naming_policy,
     require_deployment,
@@ -93,8 +93,7 @@ def run_app(settings: Settings) -> int:
         ConfigurationError: something stands in the way of starting; the text says what to do.
     """
     data = _prepare(settings)
-    for oversight in find_oversights(settings):
-        logger.warning("settings.incomplete: %s: %s", oversight.subject, oversight.text)
+    log_oversights(settings)
     with listen(settings) as listener:
         try:
             return asyncio.run(_serve(settings, data, listener))

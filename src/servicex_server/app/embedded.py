@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from servicex_server.app.datadir import DataDir, is_inside
+from servicex_server.app.oversight import log_oversights
 from servicex_server.app.ports import (
     executor,
     naming_policy,
@@ -49,6 +50,7 @@ def run(settings: Settings) -> int:
     """
     logs.configure(settings.log_level, as_json=settings.log_format == "json")
     _check_roots(settings)
+    log_oversights(settings)
     data = DataDir(settings.data_dir)
     data.create(with_database=settings.database_url is None)
     with data.locked(), listen(settings) as listener:

@@ -1,11 +1,16 @@
-"""Settings that a deployment starts with, but hardly works with as its operator means it to."""
+"""Settings that a server starts with, but hardly works with as its operator means it to."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from servicex_server.app.ports import is_deployment
 from servicex_server.app.settings import ANY_ADDRESS, LOOPBACK, Settings
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +26,17 @@ class Oversight:
     text: str
 
 
+def log_oversights(settings: Settings) -> None:
+    """Tells the log of a server that starts."""
+    for oversight in find_oversights(settings):
+        logger.warning("settings.incomplete: %s: %s", oversight.subject, oversight.text)
+
+
 def find_oversights(settings: Settings) -> Iterator[Oversight]:
-    """What an app of a deployment had better be told."""
+    """What the operator had better be told."""
     if not settings.public_url and not settings.allowed_hosts and settings.host not in LOOPBACK:
         yield Oversight("names", _names(settings))
-    if settings.signing_secret is None:
+    if settings.signing_secret is None and is_deployment(settings):
         yield Oversight(
             "signing secret",
             f"each app makes its own (this one in {settings.data_dir}), so the access tokens and the browser "

@@ -14,13 +14,10 @@ from servicex_server.app.room import examine_room
 from servicex_server.app.settings import Settings
 from servicex_server.errors import (
     ConfigurationError,
-    CredentialError,
     FinderError,
     ResourceExhausted,
     StoreUnavailable,
 )
-from servicex_server.grid.access import GridAccess
-from servicex_server.grid.identity import find_proxy
 from servicex_server.queue.transports.open import require_broker_url
 from servicex_server.store.open import find_folder
 from servicex_server.telemetry.logs import mute_echoes
@@ -90,25 +87,13 @@ async def _store(settings: Settings) -> list[Finding]:
 
 async def _rucio(settings: Settings) -> list[Finding]:
     subject = "rucio"
-    grid = grid_access(settings, DataDir(settings.data_dir))
-    access = rucio_access(settings, grid)
+    access = rucio_access(settings, grid_access(settings, DataDir(settings.data_dir)))
     if access is None:
         return []
     from servicex_server.did.rucio.probe import probe_rucio  # noqa: PLC0415  httpx, for few
 
     try:
-        _require_proxy(settings, grid)
         await probe_rucio(access)
-    except (FinderError, CredentialError) as error:
+    except FinderError as error:
         return [Finding(subject, Grade.WARNING, f"{error.message} (rucio_auth_type {access.kind.value})")]
     return [Finding(subject, Grade.OK, f"{access.host} lets this server in ({access.kind.value})")]
-
-
-def _require_proxy(settings: Settings, grid: GridAccess) -> None:
-    """Raises CredentialError if Rucio is to be shown a proxy that is not there."""
-    if settings.rucio_auth_type == "x509_proxy" and find_proxy(grid) is None:
-        message = (
-            f"{settings.rucio_host} is to be shown a grid proxy, and {grid.proxy_file} is missing: name "
-            "another one with SERVICEX_X509_PROXY_FILE, or let `servicex-server proxy` make it"
-        )
-        raise CredentialError(message)
