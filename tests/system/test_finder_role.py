@@ -154,9 +154,9 @@ async def test_look_ups_that_nobody_can_be_told_of_hold_up_no_others(
     ("arguments", "settings", "words"),
     [
         (("finder", "nowhere"), {}, "there is no 'nowhere' finder"),
-        (("finder", "rucio"), {}, "needs rucio_host"),
+        (("finder", "rucio"), {}, "needs the setting `rucio_host`"),
         (("finder", "servicex"), {}, "is a part of each server"),
-        (("finder", "static"), {}, "needs static_files"),
+        (("finder", "static"), {}, "needs the setting `static_files`"),
         (("finder", "local"), {}, "SERVICEX_FINDER_BROKER_URL"),
         (("up", "--port", "0"), {"broker_finders": "rucio"}, "SERVICEX_FINDER_BROKER_URL"),
         (

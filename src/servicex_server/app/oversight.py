@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from servicex_server.app.ports import is_deployment
 from servicex_server.app.settings import ANY_ADDRESS, LOOPBACK, Settings
 
-
 logger = logging.getLogger(__name__)
 
 

@@ -63,6 +63,12 @@ def test_one_that_nobody_reads_is_closed(monkeypatch: pytest.MonkeyPatch) -> Non
     is_closed = threading.Event()
 
     class Opened:
+        location = identity = fingerprint = "there"
+        size_bytes = bytes_read = 0
+
+        def read_ranges(self, wanted: object) -> list[bytes]:
+            raise NotImplementedError
+
         def close(self) -> None:
             is_closed.set()
 
