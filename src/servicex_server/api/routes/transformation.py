@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from servicex_server.api.context import Caller, Context, Here
+from servicex_server.api.direct import DirectRoute
 from servicex_server.api.hold import hold
 from servicex_server.api.schemas import (
     DetailedProgress,
@@ -41,13 +42,22 @@ _SUBMISSION_SCHEMA = {
 }
 
 
-@router.post("", openapi_extra=_SUBMISSION_SCHEMA, response_model=Submitted)
 async def submit_request(request: Request, context: Context, caller: Caller) -> Response:
     """Starts a transform and answers with its id."""
     submission = TransformSubmission.parse(await request.body())
     submitted = Submitted(request_id=await submit(context.services, caller, submission))
     # As it is: to check our own answer would cost more than to make it.
     return Response(submitted.model_dump_json(by_alias=True), media_type="application/json")
+
+
+router.add_api_route(
+    "",
+    submit_request,
+    methods=["POST"],
+    openapi_extra=_SUBMISSION_SCHEMA,
+    response_model=Submitted,
+    route_class_override=DirectRoute,
+)
 
 
 @router.get("")
