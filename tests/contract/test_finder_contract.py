@@ -426,6 +426,7 @@ async def test_xrootd_servers_send_on_to_hosts_that_may_be_read_alone(server: Xr
         assert len(await find(door_alone, f"xrootd://{door.url('a.root')}")) == 1
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="True is not counted there")
 async def test_listing_with_xrootd_does_not_use_up_what_is_true(server: XrootdServer) -> None:
     # Its client does not count what it returns: the server would end after some hundreds of listings.
     finder = XrootdFinder(SourcePolicy(allowed_private_hosts=("localhost",)))

@@ -65,8 +65,8 @@ def test_a_file_that_has_to_be_fetched_whole_needs_room(place: Path) -> None:
         failed = transform(place, place / "small", "uproot-raw", QUERY, remote)
         assert (failed["reason"], failed["is_transient"]) == ("resources", True)
         assert failed["message"] == (
-            f"cannot read {remote}: the server does not serve byte ranges, and the worker's disk has no room "
-            "to fetch the file whole (No space left on device)"
+            f"cannot read {remote}: the server does not serve byte ranges, and the worker's disk cannot take "
+            "the whole file (No space left on device)"
         )
         assert transform(place, place / "small", "uproot-raw", QUERY, remote, local) == {"path": local}
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import threading
 from pathlib import Path
 
 import httpx
@@ -17,13 +16,6 @@ from postgres_server import PostgresServer
 from rabbitmq_server import running_rabbitmq
 
 ABSENT = "no worker is connected"
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_work_that_waits_for_workers_is_told_of(postgres: PostgresServer, tmp_path: Path) -> None:
@@ -50,17 +42,21 @@ def test_work_that_waits_for_workers_is_told_of(postgres: PostgresServer, tmp_pa
             **{"file-list": [str(tmp_path / "f.root")], "selection": select(), "codegen": "uproot-raw"},
         )
         (tmp_path / "token").write_text(token)
-        with (tmp_path / "followed").open("w") as out:
-            follow = subprocess.Popen(
-                (
-                    *(sys.executable, "-m", "servicex_server", "follow", request_id),
-                    *("--url", url, "--token-file", str(tmp_path / "token")),
-                ),
-                stdout=out,
-                env=dict(os.environ),
-            )
+        follow = subprocess.Popen(
+            (
+                *(sys.executable, "-m", "servicex_server", "follow", request_id),
+                *("--url", url, "--token-file", str(tmp_path / "token")),
+            ),
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        assert follow.stdout is not None
+        # If it says nothing of it, it ends here, and so do the loops over what it says.
+        patience = threading.Timer(60, follow.kill)
+        patience.start()
         try:
-            wait_until(lambda: ABSENT in (tmp_path / "followed").read_text())
+            assert any(ABSENT in line for line in follow.stdout), "follow does not say so"
             page = httpx.get(
                 f"{url}/transformation-request/{request_id}", headers={"Authorization": f"Bearer {token}"}
             )
@@ -68,9 +64,11 @@ def test_work_that_waits_for_workers_is_told_of(postgres: PostgresServer, tmp_pa
             app.wait_for("worker.none: 1 units wait")
             deployment.add_worker("worker")
             app.wait_for("worker.back")
-            assert follow.wait(60) == 0
+            assert "Complete: 1 of 1 files delivered" in follow.stdout.read()
+            assert follow.wait() == 0
         finally:
+            patience.cancel()
             follow.kill()
             follow.wait()
+            follow.stdout.close()
         assert app.text().count("worker.none") == 1
-        assert "Complete: 1 of 1 files delivered" in (tmp_path / "followed").read_text()

@@ -147,7 +147,7 @@ def _app(settings: Settings) -> Iterator[Finding]:
     """What an app would be told at its start; nothing where only workers run."""
     if settings.database_url is not None:
         yield _access(settings.auth, settings.host, "an app started with these settings is")
-        for oversight in find_oversights(settings):
+        for oversight in find_oversights(settings, is_one_of_several=True):
             yield Finding(oversight.subject, Grade.WARNING, oversight.text)
 
 

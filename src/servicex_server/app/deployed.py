@@ -93,7 +93,7 @@ def run_app(settings: Settings) -> int:
         ConfigurationError: something stands in the way of starting; the text says what to do.
     """
     data = _prepare(settings)
-    log_oversights(settings)
+    log_oversights(settings, is_one_of_several=True)
     with listen(settings) as listener:
         try:
             return asyncio.run(_serve(settings, data, listener))

@@ -16,7 +16,7 @@ from servicex_server.queue.transports.memory import MemoryQueue
 from servicex_server.service.context import Services
 from servicex_server.service.delete import purge
 from servicex_server.service.expire import Disk, describe_disk, expire, find_expired, find_spared
-from servicex_server.service.remove import Young, find_young
+from servicex_server.service.remove import Young, find_young_nearby
 from servicex_server.service.retention import Doomed, Ended
 from servicex_server.service.sweep import clear_scratch, iter_orphans, remove_orphans
 from servicex_server.source.policy import SourcePolicy
@@ -35,7 +35,8 @@ class Swept:
         orphans: objects (in a dry run: requests) that belonged to no request.
         scratch: unfinished files and uploads of killed workers; not looked for in a dry run.
         spared: requests that stay although results take too much, because they ended so recently.
-        young: objects that no result names, and that stay because they are young.
+        young: objects that no result names, and that stay because they are young; None where to look
+            takes too long.
     """
 
     expired: tuple[Doomed, ...]
@@ -43,7 +44,7 @@ class Swept:
     orphans: int
     scratch: int
     spared: tuple[Ended, ...]
-    young: Young
+    young: Young | None
 
 
 def describe(settings: Settings, *, limit: int) -> Disk:
@@ -74,7 +75,7 @@ async def _tell(services: Services) -> Swept:
         len(orphans),
         0,
         tuple(await find_spared(services)),
-        await find_young(services),
+        await find_young_nearby(services),
     )
 
 
@@ -90,7 +91,7 @@ async def _remove(services: Services) -> Swept:
         await remove_orphans(services),
         await clear_scratch(services),
         tuple(await find_spared(services)),
-        await find_young(services),
+        await find_young_nearby(services),
     )
 
 

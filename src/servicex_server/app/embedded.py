@@ -27,6 +27,7 @@ from servicex_server.app.settings import ANY_ADDRESS, LOOPBACK, Settings, to_com
 from servicex_server.errors import ConfigurationError
 from servicex_server.launch.local import LocalWorkers
 from servicex_server.queue.transports.embedded import EmbeddedQueue
+from servicex_server.store.open import find_folder
 from servicex_server.telemetry import logs
 from servicex_server.telemetry.exposition import serve_metrics
 
@@ -50,7 +51,8 @@ def run(settings: Settings) -> int:
     """
     logs.configure(settings.log_level, as_json=settings.log_format == "json")
     _check_roots(settings)
-    log_oversights(settings)
+    log_oversights(settings, is_one_of_several=False)
+    _make_store(settings)
     data = DataDir(settings.data_dir)
     data.create(with_database=settings.database_url is None)
     with data.locked(), listen(settings) as listener:
@@ -60,6 +62,18 @@ def run(settings: Settings) -> int:
             raise group.exceptions[0] from None
         finally:
             data.clear_url()
+
+
+def _make_store(settings: Settings) -> None:
+    """The folder of results, wherever it is; in a deployment it may be a volume that is not mounted yet."""
+    folder = None if settings.store_url is None else find_folder(settings.store_url)
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"the folder of results {folder} cannot be made: {error.strerror} (SERVICEX_STORE_URL)"
+        raise ConfigurationError(message) from error
 
 
 def _check_roots(settings: Settings) -> None:

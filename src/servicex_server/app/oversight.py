@@ -6,8 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from servicex_server.app.ports import is_deployment
-from servicex_server.app.settings import ANY_ADDRESS, LOOPBACK, Settings
+from servicex_server.app.settings import ANY_ADDRESS, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -25,28 +24,28 @@ class Oversight:
     text: str
 
 
-def log_oversights(settings: Settings) -> None:
+def log_oversights(settings: Settings, *, is_one_of_several: bool) -> None:
     """Tells the log of a server that starts."""
-    for oversight in find_oversights(settings):
+    for oversight in find_oversights(settings, is_one_of_several=is_one_of_several):
         logger.warning("settings.incomplete: %s: %s", oversight.subject, oversight.text)
 
 
-def find_oversights(settings: Settings) -> Iterator[Oversight]:
-    """What the operator had better be told."""
-    if not settings.public_url and not settings.allowed_hosts and settings.host not in LOOPBACK:
-        yield Oversight("names", _names(settings))
-    if settings.signing_secret is None and is_deployment(settings):
+def find_oversights(settings: Settings, *, is_one_of_several: bool) -> Iterator[Oversight]:
+    """What the operator had better be told.
+
+    Args:
+        is_one_of_several: other apps serve the same users, as in a deployment.
+    """
+    if not settings.public_url and not settings.allowed_hosts and settings.host in ANY_ADDRESS:
+        yield Oversight(
+            "names",
+            f"it listens on {settings.host}, but answers requests to localhost alone, others with 403: give "
+            "SERVICEX_PUBLIC_URL, or SERVICEX_ALLOWED_HOSTS",
+        )
+    if settings.signing_secret is None and is_one_of_several:
         yield Oversight(
             "signing secret",
             f"each app makes its own (this one in {settings.data_dir}), so the access tokens and the browser "
             "sessions that one app gives out are refused by the others: give all apps the same "
             "SERVICEX_SIGNING_SECRET",
         )
-
-
-def _names(settings: Settings) -> str:
-    known = "localhost" if settings.host in ANY_ADDRESS else f"localhost and {settings.host}"
-    return (
-        f"it listens on {settings.host}, but answers requests to {known} alone, others with 403: give "
-        "SERVICEX_PUBLIC_URL, or SERVICEX_ALLOWED_HOSTS"
-    )

@@ -55,7 +55,7 @@ def sweep(
             "orphans": swept.orphans,
             "scratch_files": swept.scratch,
             "spared": [_ended_document(ended) for ended in swept.spared],
-            "young_objects": _young_document(swept.young),
+            "young_objects": None if swept.young is None else _young_document(swept.young),
         }
         typer.echo(json.dumps(document, indent=2))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -24,7 +25,8 @@ def create(
 ) -> None:
     """Make an access token for a user (an older one of the same name stops working) and print it once.
 
-    Standard output is the token alone, for scripts; beside it stands the user's servicex.yaml.
+    Standard output is the token alone, for scripts; beside it stands the user's servicex.yaml, without the
+    token unless you read it in a terminal.
     """
     settings = load_settings(config, data_dir=data_dir)
     from servicex_server.app.datadir import client_config  # noqa: PLC0415  keeps --help quick
@@ -36,7 +38,9 @@ def create(
         "" if url else f" (with the server's URL in place of {_UNKNOWN_URL}: set public_url to have it here)"
     )
     typer.echo(f"\nThe servicex.yaml of {name}, or the entry to add to it{unknown}:\n", err=True)
-    typer.echo(client_config(url or _UNKNOWN_URL, token), err=True, nl=False)
+    # Where the token is captured, standard error ends in the log of a job.
+    shown = token if sys.stdout.isatty() else "<the token on standard output>"
+    typer.echo(client_config(url or _UNKNOWN_URL, shown), err=True, nl=False)
 
 
 @token_app.command()

@@ -20,9 +20,11 @@ def trusted_context(access: GridAccess) -> ssl.SSLContext:
     context.load_default_certs()
     if access.cert_dir is not None and access.cert_dir.is_dir():
         context.load_verify_locations(capath=str(access.cert_dir))
-    if access.proxy_file is not None and access.proxy_file.exists():
+    if access.proxy_file is not None:
         try:
             context.load_cert_chain(str(access.proxy_file), password="")  # never asks
+        except FileNotFoundError:
+            pass
         except (OSError, ssl.SSLError) as error:
             # The storage will say what it misses, and the refusal then tells what is wrong with the proxy.
             log.warning("grid.unreadable: the proxy %s cannot be used: %s", access.proxy_file, error)

@@ -136,7 +136,7 @@ class Progress:
 
     Attributes:
         eta_s: seconds until the last file if it goes on like this; None if nobody can tell.
-        lacks_workers: nothing goes on, because no worker is connected.
+        lacks_workers: no worker is connected, so that no file is worked on.
     """
 
     counts: FileCounts

@@ -13,7 +13,7 @@ from servicex_server.model.kinds import ResultFormat
 from servicex_server.model.naming import show_location, unique_object_name
 from servicex_server.run.execute import TransformSummary, load_plan, to_failure, transform_file
 from servicex_server.source.pattern import explain_wildcard
-from servicex_server.source.policy import CALLERS_OWN, REMOTE_SCHEMES, check, scheme_of
+from servicex_server.source.policy import CALLERS_OWN, LOCAL_SCHEMES, REMOTE_SCHEMES, check, scheme_of
 from servicex_server.source.upcoming import in_turn
 from servicex_server.telemetry.machine import usable_cores
 
@@ -181,7 +181,7 @@ def _refuse_overwriting(places: Sequence[tuple[str, Path]]) -> None:
     inputs = {
         _file_number(Path(check(CALLERS_OWN, name))): name
         for name, _ in places
-        if scheme_of(name) in {None, "file"}
+        if scheme_of(name) in LOCAL_SCHEMES
     }
     inputs.pop(None, None)
     for _, place in places:

@@ -11,7 +11,7 @@ from servicex_server.db import kept
 from servicex_server.db import request as requests
 from servicex_server.db.kept import Kept, Totals
 from servicex_server.service.context import Services
-from servicex_server.service.remove import Young, find_young
+from servicex_server.service.remove import Young, find_young_nearby
 from servicex_server.service.retention import Doomed, Ended, Retention, bound_bytes, choose, choose_spared
 from servicex_server.store.protocol import Room
 
@@ -56,7 +56,7 @@ async def describe_disk(services: Services, *, limit: int) -> Disk:
         bound,
         tuple(await find_expired(services)),
         tuple(await find_spared(services)),
-        await find_young(services) if room is not None else None,
+        await find_young_nearby(services),
     )
 
 

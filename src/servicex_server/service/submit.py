@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import enum
+import errno
 import hashlib
 import json
 import logging
 import os
 import secrets
+import stat
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from pathlib import Path
 
 from servicex_server.db import dataset as datasets
 from servicex_server.db import lookup as lookups
@@ -59,6 +61,8 @@ from servicex_server.source import policy
 from servicex_server.source.pattern import explain_wildcard
 
 logger = logging.getLogger(__name__)
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +202,14 @@ def _check_files(limits: Limits, files: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _allow(services: Services, files: Sequence[str]) -> tuple[str, ...]:
-    """The files, each place once, if every one of them may be read here."""
+    """The files, each place once, if every one of them may be read here, and any may be there."""
     seen: set[str] = set()
     paths: list[str] = []
+    n_absent = 0
     for position, path in enumerate(files):
         try:
             place = policy.check(services.policy, path)
-            _refuse_hopeless(services, path, place)
+            n_absent += _is_absent(services, path, place)
         except SourceRefused as refusal:
             if len(files) == 1:
                 raise
@@ -213,35 +218,57 @@ def _allow(services: Services, files: Sequence[str]) -> tuple[str, ...]:
         if place not in seen:
             seen.add(place)
             paths.append(path)
+    if n_absent == len(files):
+        # If others are there, they are delivered, and the absent ones fail by themselves.
+        shown = show_location(files[0])
+        problem = f"none of the {n_absent:,} files exists; the first is {shown!r}"
+        raise SourceRefused(problem if n_absent > 1 else f"the file {shown!r} does not exist")
     return tuple(paths)
 
 
-def _refuse_hopeless(services: Services, path: str, place: str) -> None:
-    """Raises SourceRefused for what no worker could read, in words that say what to give instead.
+def _is_absent(services: Services, path: str, place: str) -> bool:
+    """Whether it is a local file that is known not to be there.
 
     Args:
         path: as it was given.
         place: what the policy made of it.
+
+    Raises:
+        SourceRefused: no worker could read it, in words that say what to give instead.
     """
     shown = show_location(path)
     if path == "~" or path.startswith("~/"):
-        example = f", such as {Path(path).expanduser()}" if services.sees_inputs else ""
-        message = f"the file {shown!r} begins with '~', which is not expanded: give the whole path{example}"
+        message = f"the file {shown!r} begins with '~', which is not expanded: give the whole path"
         raise SourceRefused(message)
-    is_seen = services.sees_inputs and policy.scheme_of(path) in {None, "file"}
-    # Not Path.exists, which raises for a name that is too long.
-    if is_seen and os.path.isfile(place):  # noqa: PTH113
-        return
-    hint = explain_wildcard(path, "*?[" if is_seen else "*")
-    if hint is not None:
-        message = f"the file {shown!r} is a pattern; {hint}"
-        raise SourceRefused(message)
-    if is_seen and os.path.isdir(place):  # noqa: PTH112
+    is_seen = services.sees_inputs and policy.scheme_of(path) in policy.LOCAL_SCHEMES
+    kind = _kind_of(place) if is_seen else _Kind.UNKNOWN
+    if kind is _Kind.FOLDER:
         message = f"{shown!r} is a folder: list its files, or ask for the data set local://{place}/*.root"
         raise SourceRefused(message)
-    if is_seen and not os.path.lexists(place):
-        message = f"the file {shown!r} does not exist"
-        raise SourceRefused(message)
+    if kind is not _Kind.OTHER:
+        hint = explain_wildcard(path, "*?[" if kind is _Kind.ABSENT else "*")
+        if hint is not None:
+            message = f"the file {shown!r} is a pattern; {hint}"
+            raise SourceRefused(message)
+    return kind is _Kind.ABSENT
+
+
+class _Kind(enum.Enum):
+    """What is at a local path; `UNKNOWN` where only a worker can tell."""
+
+    ABSENT = enum.auto()
+    FOLDER = enum.auto()
+    OTHER = enum.auto()
+    UNKNOWN = enum.auto()
+
+
+def _kind_of(place: str) -> _Kind:
+    try:
+        mode = os.stat(place).st_mode  # noqa: PTH116  the text, not a Path, for thousands of them
+    except OSError as error:
+        # What may not be looked at, or not now, is for the worker to tell, and to try again.
+        return _Kind.ABSENT if error.errno in _ABSENT else _Kind.UNKNOWN
+    return _Kind.FOLDER if stat.S_ISDIR(mode) else _Kind.OTHER
 
 
 def _refuse_codegen(services: Services, submission: Submission) -> None:

@@ -452,7 +452,7 @@ class HttpSource:
             # Another replica may be at a server that serves ranges, and need no room.
             message = (
                 f"cannot read {self.location}: the server does not serve byte ranges, and the worker's disk "
-                f"has no room to fetch the file whole ({error.strerror})"
+                f"cannot take the whole file ({error.strerror})"
             )
             raise SpoolUnavailable(message) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from servicex_server.model.naming import show_location
-from servicex_server.source.policy import scheme_of
+from servicex_server.source.policy import LOCAL_SCHEMES, scheme_of
 
 _DATASETS = {"root": "xrootd://", "http": "", "https": ""}
 """What stands before a URL to make it the name of a data set; schemes without a finder are left out."""
@@ -24,11 +24,12 @@ def explain_wildcard(location: str, wildcards: str = "*") -> str | None:
     """
     scheme = scheme_of(location)
     # Without a password, and without the query, where a `*` is none of ours.
-    path = location if scheme in {None, "file"} else show_location(location).removesuffix("?…")
+    path = location if scheme in LOCAL_SCHEMES else show_location(location).removesuffix("?…")
     if not set(wildcards) & set(path):
         return None
-    if scheme in {None, "file"}:
-        dataset = "local://" + location.removeprefix("file://").removeprefix("localhost")
+    if scheme in LOCAL_SCHEMES:
+        place = location if scheme is None else location.partition("://")[2].removeprefix("localhost")
+        dataset = f"local://{place}"
     elif scheme in _DATASETS:
         dataset = _DATASETS[scheme] + path
     else:

@@ -17,6 +17,7 @@ from servicex_server.source.url import split_url
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
+LOCAL_SCHEMES = (None, "file")
 ROOT_SCHEMES = ("root", "roots")
 HTTP_SCHEMES = ("http", "https", "davs")
 REMOTE_SCHEMES = HTTP_SCHEMES + ROOT_SCHEMES

@@ -156,8 +156,8 @@ class Replicas:
         Raises:
             SourceUnavailable, SourceRefused, SourceCorrupt: none is left; the text tells of all of them.
         """
-        ahead, self._ahead = self._ahead, None
-        self._current, source = self._open_next() if ahead is None else ahead.result()
+        self._current, source = self._open_next() if self._ahead is None else self._ahead.result()
+        self._ahead = None
         # A local file is read as it is: through another layer it would cost more memory.
         self._source = ReplicaSource(self, source) if isinstance(source, EdgeSource) else None
         return source if self._source is None else self._source

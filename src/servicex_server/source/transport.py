@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpcore
@@ -75,9 +75,12 @@ class _Pools:
             pool = self._pools.get(kind)
             if pool is None:
                 pool = self._pools[kind] = _open_pool(kind)
+                for other, old in self._pools.items():
+                    if other is not kind and other.is_version_of(kind):
+                        _drop_idle(old)
                 if len(self._pools) > self._most:
-                    # Whoever still reads through it tries again, with connections of another one.
-                    self._pools.popitem(last=False)[1].close()
+                    # Whoever still reads through it keeps it alive; the idle ones nobody would come back to.
+                    _drop_idle(self._pools.popitem(last=False)[1])
             self._pools.move_to_end(kind)
             return pool
 
@@ -95,6 +98,17 @@ class _Kind:
     allowed_private_hosts: tuple[str, ...]
     grid: GridAccess | None = None
     version: tuple[tuple[int, int, int] | None, ...] = ()
+
+    def is_version_of(self, other: _Kind) -> bool:
+        """Whether nothing but the content of the files is different."""
+        return replace(self, version=other.version) == other
+
+
+def _drop_idle(pool: httpcore.ConnectionPool) -> None:
+    """Closes the connections that nobody reads from; if somebody just begins to, he tries again."""
+    for connection in pool.connections:
+        if connection.is_idle():
+            connection.close()
 
 
 _pools = _Pools(8)
@@ -142,21 +156,26 @@ class CheckedTransport(httpx.BaseTransport):
         return _Kind(self._plain.allowed_private_hosts, grid, version)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        asked = httpcore.Request(
+            method=request.method,
+            url=httpcore.URL(
+                scheme=request.url.raw_scheme,
+                host=request.url.raw_host,
+                port=request.url.port,
+                target=request.url.raw_path,
+            ),
+            headers=request.headers.raw,
+            content=request.read(),
+            extensions=request.extensions,
+        )
+        pool = _pools.get(self._kind(request.url))
         with _as_httpx():
-            answer = _pools.get(self._kind(request.url)).handle_request(
-                httpcore.Request(
-                    method=request.method,
-                    url=httpcore.URL(
-                        scheme=request.url.raw_scheme,
-                        host=request.url.raw_host,
-                        port=request.url.port,
-                        target=request.url.raw_path,
-                    ),
-                    headers=request.headers.raw,
-                    content=request.read(),
-                    extensions=request.extensions,
-                )
-            )
+            try:
+                answer = pool.handle_request(asked)
+            except (httpcore.NetworkError, httpcore.ProtocolError):
+                # After a laptop's sleep, say, the others are as dead, and would cost an attempt each.
+                _drop_idle(pool)
+                raise
         return httpx.Response(
             status_code=answer.status,
             headers=answer.headers,

@@ -7,12 +7,9 @@ from contextlib import suppress
 
 from servicex_server.errors import ServicexError
 from servicex_server.source.pattern import explain_wildcard
-from servicex_server.source.policy import SourcePolicy, scheme_of
+from servicex_server.source.policy import LOCAL_SCHEMES, SourcePolicy, scheme_of
 from servicex_server.source.reading import Reading
 from servicex_server.source.replica import Replicas
-
-_AT_HAND = (None, "file")
-"""Schemes of local files."""
 
 
 def in_turn(
@@ -28,14 +25,19 @@ def in_turn(
         for number, file in enumerate(files):
             current = following or file
             following = _begin(files[number + 1], policy, reading) if number + 1 < len(files) else None
-            yield current
+            try:
+                yield current
+            finally:
+                if isinstance(current, Replicas):
+                    # In case that its reader failed before it came to open it.
+                    current.abandon()
     finally:
         if following is not None:
             following.abandon()
 
 
 def _begin(file: str, policy: SourcePolicy, reading: Reading | None) -> Replicas | None:
-    if scheme_of(file) in _AT_HAND or explain_wildcard(file) is not None:
+    if scheme_of(file) in LOCAL_SCHEMES or explain_wildcard(file) is not None:
         return None
     with suppress(ServicexError):
         replicas = Replicas((file,), policy, reading)

@@ -30,6 +30,16 @@ async def test_info_names_code_generators_and_capabilities(edge: Edge) -> None:
     assert info["capabilities"] == ["poll_local_transformation_results", "long_sample_titles_10240"]
 
 
+async def test_a_submit_is_documented_as_what_it_is(edge: Edge) -> None:
+    document = (await edge.http().get("/openapi.json")).json()
+    submit = document["paths"]["/servicex/transformation"]["post"]
+    assert submit["security"] == document["paths"]["/servicex/transformation"]["get"]["security"]
+    assert "selection" in submit["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert submit["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Submitted")
+    answer = await edge.http(None).post("/servicex/transformation", content="no JSON at all")
+    assert answer.status_code == 401, "who may not submit is told so before what is wrong"
+
+
 async def test_refreshed_token_opens_the_api(edge: Edge) -> None:
     answer = await edge.http("ann").post("/token/refresh")
     assert answer.status_code == 200

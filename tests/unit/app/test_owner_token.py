@@ -146,6 +146,8 @@ def test_a_new_users_client_file_stands_beside_the_token(
     ):
         run = CliRunner().invoke(app, command, env=environment)
         _, _, entry = run.stderr.partition(":\n\n")
-        (tmp_path / "servicex.yaml").write_text(entry)
-        assert find_endpoint(None, None) == Endpoint(url, run.stdout.strip())
+        token = run.stdout.strip()
+        assert token not in run.stderr, "it ends in the log of a job"
+        (tmp_path / "servicex.yaml").write_text(entry.replace("<the token on standard output>", token))
+        assert find_endpoint(None, None) == Endpoint(url, token)
         assert "in place of" not in run.stderr

@@ -279,17 +279,19 @@ async def test_missing_files_are_told_where_they_can_be_seen(bench: Bench) -> No
     bench.services = replace(bench.services, sees_inputs=True, limits=limits)
     (bench.root / "run[1].root").touch()
     (bench.root / "folder").mkdir()
-    for file, words in (
-        ("gone.root", "entry 1 of the file list: the file 'gone.root' does not exist"),
-        (f"file://{bench.root}/gone.root", "gone.root' does not exist"),
-        ("run?.root", "is a pattern.*data set local://run\\?.root"),
-        ("folder", f"is a folder.*data set local://{bench.root}/folder/"),
-        ("~/x.root", f"give the whole path, such as {Path.home()}/x.root"),
+    for files, words in (
+        (("gone.root",), "the file 'gone.root' does not exist"),
+        (("gone.root", f"file://{bench.root}/gone2.root"), "none of the 2 files exists.*'gone.root'"),
+        (("run[1].root", "run?.root"), "entry 1.*is a pattern.*data set local://run\\?.root"),
+        (("run[1].root", "folder"), f"is a folder.*data set local://{bench.root}/folder/"),
+        (("run[1].root", "~/x.root"), "give the whole path$"),
     ):
         with pytest.raises(SourceRefused, match=words):
-            await submit(bench.services, USER, bench.submission(files=("run[1].root", file)))
+            await submit(bench.services, USER, bench.submission(files=files))
     assert await list_requests(bench.services, ANYONE) == []
-    assert await submit(bench.services, USER, bench.submission(files=("run[1].root", "https://host/x.root")))
+    for files in (("run[1].root", "gone.root"), ("gone.root", "https://host/x.root")):
+        # What is there is delivered.
+        assert await submit(bench.services, USER, bench.submission(files=files))
 
 
 async def test_too_many_files_are_refused(tmp_path: Path) -> None:

@@ -59,24 +59,48 @@ def test_what_is_wrong_with_one_is_told_when_it_is_its_turn(folder: Path) -> Non
     assert "192.0.2.1" in found[2]
 
 
+class Opened:
+    """A source that nobody reads."""
+
+    location = identity = fingerprint = "there"
+    size_bytes = bytes_read = 0
+
+    def __init__(self, opened: list[Opened]) -> None:
+        self.is_closed = threading.Event()
+        opened.append(self)
+
+    def read_ranges(self, wanted: object) -> list[bytes]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.is_closed.set()
+
+
 def test_one_that_nobody_reads_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    is_closed = threading.Event()
+    opened: list[Opened] = []
+    is_open = threading.Event()
 
-    class Opened:
-        location = identity = fingerprint = "there"
-        size_bytes = bytes_read = 0
+    def open_it(*_: object) -> Opened:
+        is_open.set()
+        return Opened(opened)
 
-        def read_ranges(self, wanted: object) -> list[bytes]:
-            raise NotImplementedError
-
-        def close(self) -> None:
-            is_closed.set()
-
-    monkeypatch.setattr("servicex_server.source.replica.open_source", lambda *_: Opened())
+    monkeypatch.setattr("servicex_server.source.replica.open_source", open_it)
     turns = in_turn(["http://192.0.2.1/a", "http://192.0.2.1/b"], POLICY)
     next(turns)
+    assert is_open.wait(PATIENCE_S)
     turns.close()
-    assert is_closed.wait(PATIENCE_S)
+    (ahead,) = opened
+    assert ahead.is_closed.wait(PATIENCE_S)
+
+
+def test_one_whose_reader_fails_before_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Opened] = []
+    monkeypatch.setattr("servicex_server.source.replica.open_source", lambda *_: Opened(opened))
+    names = ["http://192.0.2.1/a", "http://192.0.2.1/b", str(Path(__file__))]
+    for _turn in in_turn(names, POLICY):
+        pass  # nothing of it is opened by its reader
+    (ahead,) = opened
+    assert ahead.is_closed.wait(PATIENCE_S)
 
 
 def test_local_files_are_left_to_their_reader(folder: Path) -> None:
@@ -91,3 +115,6 @@ def test_files_of_a_host_share_connections(folder: Path) -> None:
             assert source.read_ranges([(0, 2)]) == [name.encode() * 2]
             source.close()
         assert proxy.n_connections == 1
+        source = HttpSource(f"http://127.0.0.1:{proxy.port}/a", SourcePolicy(allowed_private_hosts=("*",)))
+        source.close()
+        assert proxy.n_connections == 2, "what one policy lets through, another one may not"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import os
 import ssl
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -56,7 +57,8 @@ class RucioAccess:
 
     def has_proxy(self) -> bool:
         """Whether there is a file with a proxy; what is in it is for Rucio to judge."""
-        return self.grid.proxy_file is not None and self.grid.proxy_file.exists()
+        # Not Path.exists, which raises where the folder may not be looked into.
+        return self.grid.proxy_file is not None and os.path.exists(self.grid.proxy_file)  # noqa: PTH110
 
     def tls(self, *, with_proxy: bool = False) -> ssl.SSLContext:
         """Whom to trust; with the proxy as the client's certificate if so asked.
