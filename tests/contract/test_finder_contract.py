@@ -160,6 +160,19 @@ async def find(finder: Finder, text: str, most_files: int = 1_000) -> list[Found
     return found
 
 
+async def test_a_finder_with_a_limit_shows_that_it_is_at_work(tmp_path: Path, stack: ExitStack) -> None:
+    case = scripted(tmp_path, stack)
+    batches = [
+        batch
+        async for batch in iter_found(
+            case.finder, parse_did(f"{case.known}?files=2"), most_files=9, alive_every_s=0
+        )
+    ]
+    assert batches[0] == (), "before all is found"
+    assert len(batches[-1]) == 2
+    assert not any(batches[:-1])
+
+
 def names_of(found: list[FoundFile]) -> list[str]:
     return [Path(file.paths[0]).stem for file in found]
 

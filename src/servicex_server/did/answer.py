@@ -43,7 +43,8 @@ async def answer(finder: Finder, did: Did, dataset_url: str) -> None:
         try:
             async with aclosing(_iter_batches(finder, did)) as batches:
                 async for batch in batches:
-                    for start in range(0, len(batch), _AT_ONCE):
+                    # An empty one is told, too: it is a sign of life.
+                    for start in range(0, max(1, len(batch)), _AT_ONCE):
                         part = batch[start : start + _AT_ONCE]
                         await _put(client, f"{dataset_url}/files", [_entry(file) for file in part])
                     n_files += len(batch)

@@ -37,6 +37,7 @@ async def add_found(
     """Stores the files that are new, and lets requests begin with them; False if nobody wants more.
 
     Args:
+        files: none at all tells that the finder is at work.
         batch: a name of this batch; the same one twice in a row counts once.
 
     Raises:
@@ -145,7 +146,7 @@ async def _change(
 
 def _add(turn: _Turn, *, files: Sequence[FoundFile], batch: str | None, most_files: int) -> None:
     locked = turn.locked
-    if batch is not None and batch == locked.last_batch:
+    if files and batch is not None and batch == locked.last_batch:
         return
     new = lookups.insert_found(turn.transaction, locked, files, batch=batch, now=turn.now)
     n_files = locked.n_files + new

@@ -89,6 +89,8 @@ async def test_a_finder_tells_files_and_the_end(inside: Inside) -> None:
     many = [entry(f"f{number}") for number in range(5)]
     answer = await inside.http.put(f"{BASE}/{dataset_id}/files", json=many)
     assert (answer.status_code, answer.json()) == (200, {"dataset_id": str(dataset_id)})
+    # A sign of life.
+    assert (await inside.http.put(f"{BASE}/{dataset_id}/files", json=[])).status_code == 200
     # Early ones send a single file, and rucio's checksums are text.
     answer = await inside.http.put(f"{BASE}/{dataset_id}/files", json=entry("one", adler32="0a1b2c3d"))
     assert answer.status_code == 200

@@ -424,6 +424,10 @@ async def test_a_silent_finder_is_given_up(tmp_path: Path) -> None:
         await add_found(bench.services, dataset_id, files("a"))
         pass_time(bench, LIMITS.lookup_silence_s - 60)
         assert await expire_lookups(bench.services) == 0, "every batch is a sign of life"
+        for _ in range(2):
+            await add_found(bench.services, dataset_id, [], batch="always the same")
+            pass_time(bench, LIMITS.lookup_silence_s - 60)
+            assert await expire_lookups(bench.services) == 0, "an empty one, too"
         pass_time(bench, 120)
         assert await expire_lookups(bench.services) == 1
         requests = [await bench.get(request_id) for request_id in request_ids]
