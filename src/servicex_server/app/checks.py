@@ -17,7 +17,7 @@ from servicex_server.app.datadir import DataDir, is_inside
 from servicex_server.app.finding import Finding, Grade
 from servicex_server.app.generators import look_for_generators
 from servicex_server.app.grid_checks import examine_grid
-from servicex_server.app.oversight import find_oversights
+from servicex_server.app.oversight import find_misspelt, find_oversights
 from servicex_server.app.ports import is_deployment, local_roots
 from servicex_server.app.remote_checks import examine_remote
 from servicex_server.app.room import examine_room, show_free
@@ -46,6 +46,7 @@ def examine(settings: Settings) -> list[Finding]:
         _xrootd(),
         *examine_grid(settings),
         *(_app(settings) if is_deployment(settings) else (*_server(settings), _client_file(settings))),
+        *_oversights(settings),
     ]
 
 
@@ -144,11 +145,18 @@ def _server(settings: Settings) -> Iterator[Finding]:
 
 
 def _app(settings: Settings) -> Iterator[Finding]:
-    """What an app would be told at its start; nothing where only workers run."""
+    """Whom an app lets in; nothing where only workers run."""
     if settings.database_url is not None:
         yield _access(settings.auth, settings.host, "an app started with these settings is")
-        for oversight in find_oversights(settings, is_one_of_several=True):
-            yield Finding(oversight.subject, Grade.WARNING, oversight.text)
+
+
+def _oversights(settings: Settings) -> Iterator[Finding]:
+    """What a server would be told at its start; workers listen to nobody."""
+    is_deployed = is_deployment(settings)
+    serves = not is_deployed or settings.database_url is not None
+    found = find_oversights(settings, is_one_of_several=is_deployed) if serves else find_misspelt()
+    for oversight in found:
+        yield Finding(oversight.subject, Grade.WARNING, oversight.text)
 
 
 def _access(asks_token: bool, host: str, whose: str) -> Finding:

@@ -61,6 +61,6 @@ class HttpServer(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
         else:
-            logger.info("server.stopping: unfinished requests resume at the next start")
+            logger.info("server.stopping: unfinished requests go on with the next start, or at another app")
         self.should_exit = True
         end_waits(self._app)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from servicex_server.app.settings import ANY_ADDRESS, Settings
+from servicex_server.app.settings import ANY_ADDRESS, Settings, looks_like
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def find_oversights(settings: Settings, *, is_one_of_several: bool) -> Iterator[
     Args:
         is_one_of_several: other apps serve the same users, as in a deployment.
     """
+    yield from find_misspelt()
     if not settings.public_url and not settings.allowed_hosts and settings.host in ANY_ADDRESS:
         yield Oversight(
             "names",
@@ -49,3 +51,11 @@ def find_oversights(settings: Settings, *, is_one_of_several: bool) -> Iterator[
             "sessions that one app gives out are refused by the others: give all apps the same "
             "SERVICEX_SIGNING_SECRET",
         )
+
+
+def find_misspelt() -> Iterator[Oversight]:
+    """Variables of the environment that were probably meant as settings."""
+    for name in os.environ:
+        nearest = looks_like(name)
+        if nearest is not None:
+            yield Oversight("setting", f"{name} is none, do you mean {nearest}?")

@@ -598,9 +598,21 @@ def _secrets_dir() -> str | None:
 
 def _explain(name: str, kind: str, problem: str) -> str:
     if kind != "extra_forbidden":
+        problem = problem.removeprefix("Value error, ")
         return f"{name}: {problem}" if name else problem
     nearest = difflib.get_close_matches(name, Settings.model_fields, n=3)
     return f"there is no {name!r}" + (f", do you mean {' or '.join(nearest)}?" if nearest else "")
+
+
+def looks_like(variable: str) -> str | None:
+    """The variable of a setting that another one looks much like, which is none itself.
+
+    Others that begin so mean something else: Kubernetes makes some for each service of such a name.
+    """
+    known = [f"SERVICEX_{name.upper()}" for name in Settings.model_fields] + [SECRETS_DIR]
+    if not variable.startswith("SERVICEX_") or variable in known:
+        return None
+    return next(iter(difflib.get_close_matches(variable, known, n=1, cutoff=0.9)), None)
 
 
 def _read(config: Path | None) -> dict[str, object]:

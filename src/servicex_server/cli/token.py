@@ -30,10 +30,13 @@ def create(
     """
     settings = load_settings(config, data_dir=data_dir)
     from servicex_server.app.datadir import client_config  # noqa: PLC0415  keeps --help quick
-    from servicex_server.app.tokens import issue  # noqa: PLC0415
+    from servicex_server.app.tokens import issue, names  # noqa: PLC0415
 
+    is_another = name in names(settings)
     token, url = issue(settings, name, is_admin=admin)
     typer.echo(token)
+    if is_another:
+        typer.echo(f"\nThe earlier token of {name} has stopped working.", err=True)
     unknown = (
         "" if url else f" (with the server's URL in place of {_UNKNOWN_URL}: set public_url to have it here)"
     )

@@ -15,7 +15,7 @@ carries the cause that its event carried, so that logs tell why something happen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from servicex_server.model.kinds import RequestState
 from servicex_server.model.request import FileCounts
@@ -164,7 +164,13 @@ class DropWork(Effect):
 
 @dataclass(frozen=True, slots=True)
 class SetFinishTime(Effect):
-    """The request has ended now (stored together with the state)."""
+    """The request has ended now (stored together with the state).
+
+    Attributes:
+        life: as it ended, for the log.
+    """
+
+    life: Lifecycle | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +326,7 @@ def _complete(life: Lifecycle, cause: str) -> Step:
 
 def _end(life: Lifecycle, state: RequestState, cause: str, reason: str | None = None) -> Step:
     ended = replace(life, state=state, is_preflight_pending=False)
-    effects: list[Effect] = [SetFinishTime(cause)]
+    effects: list[Effect] = [SetFinishTime(cause, ended)]
     if reason is not None:
         effects.append(SetFailure(cause, reason))
     if state is not RequestState.COMPLETE:

@@ -61,11 +61,23 @@ async def act(services: Services, request_id: RequestId, effects: Iterable[Effec
         if isinstance(effect, EnterState):
             REQUEST_TRANSITIONS.labels(effect.state.value).inc()
         if isinstance(effect, SetFinishTime):
-            logger.info("request.ended: %s after %s", request_id, effect.cause)
+            _log_end(request_id, effect)
         if is_leader:
             await _work_off(services, request_id, effect)
     if has_changed:
         await announce(services, request_id)
+
+
+def _log_end(request_id: RequestId, effect: SetFinishTime) -> None:
+    life = effect.life
+    if life is None:
+        logger.info("request.ended: %s after %s", request_id, effect.cause)
+        return
+    counts = life.counts
+    logger.info(
+        "request.ended: %s %s after %s, %d of %d files delivered, %d failed",
+        *(request_id, life.state.value, effect.cause, counts.completed, counts.files, counts.failed),
+    )
 
 
 async def announce(services: Services, request_id: RequestId) -> None:

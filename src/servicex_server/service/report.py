@@ -130,6 +130,7 @@ async def _record(services: Services, reports: Sequence[Report], memory: _Memory
             why = f"{report.failure.reason.value}: {report.failure.message[:1000]!r}"
             logger.info("file.failed: attempt %d of request %s, %s", report.attempt, report.request_id, why)
     observed = await _look_up(services, reports)
+    _tell_missing(observed)
 
     def run(transaction: Transaction) -> Recorded:
         recorded = record(transaction, observed, services.limits.max_attempts, services.clock())
@@ -146,6 +147,16 @@ async def _look_up(services: Services, reports: Sequence[Report]) -> list[Observ
     keys = [report.store_key for report in reports if isinstance(report, FileDone)]
     stored = iter(await services.store.heads(keys) if keys else ())
     return [Observed(report, next(stored) if isinstance(report, FileDone) else None) for report in reports]
+
+
+def _tell_missing(observed: Sequence[Observed]) -> None:
+    for item in observed:
+        if isinstance(item.report, FileDone) and item.stored is None:
+            logger.warning(
+                "result.missing: request %s, %s is not in this store; if others are missing, too: do workers "
+                "and apps have the same `store_url`, and behind a folder the same volume?",
+                *(item.report.request_id, item.report.store_key),
+            )
 
 
 async def _follow_up(services: Services, recorded: Recorded) -> None:

@@ -139,6 +139,7 @@ def test_a_new_users_client_file_stands_beside_the_token(
     run = CliRunner().invoke(app, command)
     assert holder(settings, run.stdout.strip()) == Principal("pierre"), "scripts take all of it"
     assert "in place of https://servicex.example.org" in run.stderr
+    assert "earlier token" not in run.stderr
     DataDir(settings.data_dir).write_url("http://127.0.0.1:5000")
     for environment, url in (
         ({}, "http://127.0.0.1:5000"),
@@ -151,3 +152,4 @@ def test_a_new_users_client_file_stands_beside_the_token(
         (tmp_path / "servicex.yaml").write_text(entry.replace("<the token on standard output>", token))
         assert find_endpoint(None, None) == Endpoint(url, token)
         assert "in place of" not in run.stderr
+        assert "The earlier token of pierre has stopped working" in run.stderr

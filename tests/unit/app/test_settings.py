@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
+from servicex_server.app.oversight import find_oversights
 from servicex_server.app.settings import Settings, load
 from servicex_server.cli import app
 from servicex_server.errors import ConfigurationError
@@ -160,3 +161,15 @@ def test_wrong_settings_of_rucio_are_told(flags: dict[str, object], words: str) 
     with pytest.raises(ConfigurationError, match=words) as caught:
         load(None, **flags)
     assert "hunter2" not in str(caught.value)
+
+
+def test_variables_that_look_like_settings_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SERVICEX_RESULT_MAX_BYTES", "1GB")
+    # As Kubernetes makes them for a service of that name.
+    monkeypatch.setenv("SERVICEX_APP_SERVICE_HOST", "10.0.0.1")
+    told = [
+        oversight.text
+        for oversight in find_oversights(load(data_dir=tmp_path), is_one_of_several=False)
+        if oversight.subject == "setting"
+    ]
+    assert told == ["SERVICEX_RESULT_MAX_BYTES is none, do you mean SERVICEX_RESULTS_MAX_BYTES?"]

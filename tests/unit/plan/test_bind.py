@@ -373,3 +373,5 @@ def test_a_property_of_vectors_reads_the_coordinates_that_it_needs() -> None:
 def test_and_and_or_of_another_language_are_explained() -> None:
     with pytest.raises(QuerySyntaxError, match=r"AND and OR are & and \|"):
         raw(expressions="MET_pt", cut="nMuon > 1 && MET_pt > 20")
+    with pytest.raises(UnsupportedQuery, match="bind more tightly than comparisons"):
+        raw(expressions="MET_pt", cut="nMuon > 1 & MET_pt > 20")

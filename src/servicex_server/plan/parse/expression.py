@@ -128,7 +128,10 @@ def read_python(text: str) -> ast.expr:
             reason = error.msg if isinstance(error, SyntaxError) else str(error)
             problem = f"'{text:.200}' is neither a branch nor an expression: {reason}"
             if "&&" in text or "||" in text:
-                problem += "; in Python, AND and OR are & and |, as in '(nMuon >= 1) & (MET_pt > 20)'"
+                problem += (
+                    "; in Python, AND and OR are & and |, each comparison in parentheses, "
+                    "as in '(nMuon >= 1) & (MET_pt > 20)'"
+                )
         except (RecursionError, MemoryError):
             problem = f"the expression '{text:.100}' is nested too deeply"
     raise QuerySyntaxError(problem)
@@ -235,7 +238,9 @@ class _Lowering:
 
     def _compare(self, node: ast.Compare) -> Expr:
         if len(node.ops) > 1:
-            self._refuse("a chained comparison (write (a < b) & (b < c))", node)
+            binds = "& and | bind more tightly than comparisons: put each into parentheses, "
+            hint = binds if "&" in self._text or "|" in self._text else ""
+            self._refuse(f"a chained comparison ({hint}as in (a < b) & (b < c))", node)
         operator = _COMPARE.get(type(node.ops[0]))
         if operator is None:
             self._refuse(f"the comparison '{type(node.ops[0]).__name__}'", node)

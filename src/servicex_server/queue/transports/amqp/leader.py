@@ -295,7 +295,7 @@ class AmqpQueue:
             before = now
             if n_silent:
                 logger.warning(
-                    "worker.silent: %d, not heard for %.0f s; treated as gone", n_silent, self._silence_s
+                    "worker.silent: %d not heard for %.0f s; treated as gone", n_silent, self._silence_s
                 )
             if self._is_settled:
                 self._tell_absence(passed_s, ready[self._topology.units] + ready[self._topology.preflights])
