@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import ssl
@@ -84,6 +85,11 @@ class _Pools:
             self._pools.move_to_end(kind)
             return pool
 
+    def close(self) -> None:
+        with self._lock:
+            while self._pools:
+                self._pools.popitem()[1].close()
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
@@ -112,6 +118,7 @@ def _drop_idle(pool: httpcore.ConnectionPool) -> None:
 
 
 _pools = _Pools(8)
+atexit.register(_pools.close)
 
 
 def _open_pool(kind: _Kind) -> httpcore.ConnectionPool:
