@@ -5,9 +5,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .cache/stamps
-# typeguard checks annotations at run time. Three at a time on two cores: the interop and system tests mostly wait. A test
+# typeguard checks annotations at run time. Four at a time on two cores: the interop and system tests mostly wait. A test
 # process that crashes ends the run: with another one in its place, the scheduler may wait for ever.
-PYTEST := $(BIN)/python -m pytest --typeguard-packages=servicex_server -n 3 --dist loadfile --max-worker-restart=0
+PYTEST := $(BIN)/python -m pytest --typeguard-packages=servicex_server -n 4 --dist loadfile --max-worker-restart=0
 
 # --- doors -----------------------------------------------------------------------------------------------------
 

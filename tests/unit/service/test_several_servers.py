@@ -250,17 +250,21 @@ async def test_a_lost_cancel_and_a_lost_retry_are_made_up_for(deployment: Deploy
 async def test_files_that_another_server_was_told_of_are_made_up_for(deployment: Deployment) -> None:
     remote = RecordingRemote()
     leader, other = (replace(deployment.server(hints), remote_finders=remote) for hints in (None, Deaf()))
+
+    async def has_completed(n_files: int) -> bool:
+        return (await get_request(leader, USER, request_id)).counts.completed == n_files
+
     async with deployment.running(leader, "one"):
         submission = deployment.bench.submission(files=None, did="rucio://scope:name")
         request_id = await submit(leader, USER, submission)
         _, dataset_id = await remote.asked.get()
         await add_found(leader, dataset_id, files("a", "b"))
-        await wait_for(leader, request_id, lambda request: request.counts.completed == 2, 20)
+        await eventually(lambda: has_completed(2))
         await eventually(lambda: _soon(leader.backlog.is_empty))
         assert await catch_up(leader) == 0
         await add_found(other, dataset_id, files("c"))
         assert await catch_up(leader) == 1
-        await wait_for(leader, request_id, lambda request: request.counts.completed == 3, 20)
+        await eventually(lambda: has_completed(3))
         assert await catch_up(leader) == 0
         await close_lookup(other, dataset_id)
         assert (await get_request(leader, USER, request_id)).state is RequestState.COMPLETE
