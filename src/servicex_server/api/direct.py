@@ -15,8 +15,8 @@ from servicex_server.api.context import api_context, caller_of
 class DirectRoute(APIRoute):
     """Calls `endpoint(request, context, caller)` itself, with what its annotations ask for.
 
-    The framework finds out anew for each call what that is, which takes a tenth of a submit. For the
-    documentation of the API nothing is different.
+    The framework finds out anew for each call what that is, which takes a while. For the documentation of
+    the API nothing is different.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
