@@ -15,8 +15,8 @@ from servicex_server.db.session import Database
 from servicex_server.queue.transports.memory import MemoryQueue
 from servicex_server.service.context import Services
 from servicex_server.service.delete import purge
-from servicex_server.service.expire import Disk, describe_disk, expire, find_expired, find_spared
-from servicex_server.service.remove import Young, find_young_nearby
+from servicex_server.service.expire import Disk, describe_disk, expire, find_fates
+from servicex_server.service.remove import Young, find_young
 from servicex_server.service.retention import Doomed, Ended
 from servicex_server.service.sweep import clear_scratch, iter_orphans, remove_orphans
 from servicex_server.source.policy import SourcePolicy
@@ -66,7 +66,7 @@ def sweep(settings: Settings, *, is_dry: bool) -> Swept:
 
 
 async def _tell(services: Services) -> Swept:
-    expired = await find_expired(services)
+    expired, spared = await find_fates(services)
     waiting = await services.db.read(requests.list_deleted)
     orphans = [request_id async for request_id in iter_orphans(services)]
     return Swept(
@@ -74,8 +74,8 @@ async def _tell(services: Services) -> Swept:
         len(waiting) + len(expired),
         len(orphans),
         0,
-        tuple(await find_spared(services)),
-        await find_young_nearby(services),
+        tuple(spared),
+        await find_young(services),
     )
 
 
@@ -85,13 +85,15 @@ async def _remove(services: Services) -> Swept:
     while gone := await expire(services):
         expired += gone
     removed = await purge(services)
+    orphans, scratch = await remove_orphans(services), await clear_scratch(services)
+    _, spared = await find_fates(services)
     return Swept(
         tuple(expired),
         removed,
-        await remove_orphans(services),
-        await clear_scratch(services),
-        tuple(await find_spared(services)),
-        await find_young_nearby(services),
+        orphans,
+        scratch,
+        tuple(spared),
+        await find_young(services),
     )
 
 

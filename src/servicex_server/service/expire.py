@@ -11,7 +11,7 @@ from servicex_server.db import kept
 from servicex_server.db import request as requests
 from servicex_server.db.kept import Kept, Totals
 from servicex_server.service.context import Services
-from servicex_server.service.remove import Young, find_young_nearby
+from servicex_server.service.remove import Young, find_young
 from servicex_server.service.retention import Doomed, Ended, Retention, bound_bytes, choose, choose_spared
 from servicex_server.store.protocol import Room
 
@@ -46,6 +46,7 @@ class Disk:
 async def describe_disk(services: Services, *, limit: int) -> Disk:
     """What is kept, with the `limit` requests that keep most; changes nothing."""
     totals = await services.db.read(kept.sum_kept)
+    doomed, spared = await find_fates(services)
     largest = await services.db.read(kept.list_largest, limit)
     room = await asyncio.to_thread(services.store.find_room)
     bound = bound_bytes(services.limits.retention, totals.size_bytes, await _free_bytes(services, room))
@@ -54,23 +55,25 @@ async def describe_disk(services: Services, *, limit: int) -> Disk:
         tuple(largest),
         room,
         bound,
-        tuple(await find_expired(services)),
-        tuple(await find_spared(services)),
-        await find_young_nearby(services),
+        tuple(doomed),
+        tuple(spared),
+        await find_young(services),
     )
 
 
 async def find_expired(services: Services) -> list[Doomed]:
     """What goes by the rule, oldest first; a bounded number."""
-    seen = await _look(services)
-    return choose(seen.rule, seen.ended, kept_bytes=seen.kept_bytes, free_bytes=seen.free_bytes, now=seen.now)
+    return (await find_fates(services))[0]
 
 
-async def find_spared(services: Services) -> list[Ended]:
-    """What would go with it, had it not ended so recently."""
+async def find_fates(services: Services) -> tuple[list[Doomed], list[Ended]]:
+    """What goes by the rule, and what would go with it, had it not ended so recently; both bounded."""
     seen = await _look(services)
-    return choose_spared(
+    going = choose(
         seen.rule, seen.ended, kept_bytes=seen.kept_bytes, free_bytes=seen.free_bytes, now=seen.now
+    )
+    return going, choose_spared(
+        seen.rule, seen.ended, going, kept_bytes=seen.kept_bytes, free_bytes=seen.free_bytes, now=seen.now
     )
 
 

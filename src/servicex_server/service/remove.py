@@ -73,14 +73,10 @@ async def remove_unknown(services: Services) -> int:
     return gone
 
 
-async def find_young_nearby(services: Services) -> Young | None:
-    """What `find_young` finds, in a store on a disk of ours; None for others, where to list takes minutes."""
-    room = await asyncio.to_thread(services.store.find_room)
-    return None if room is None else await find_young(services)
-
-
-async def find_young(services: Services) -> Young:
-    """What `remove_unknown` leaves for now; changes nothing."""
+async def find_young(services: Services) -> Young | None:
+    """What `remove_unknown` leaves for now; None for a store elsewhere, which takes minutes to list."""
+    if await asyncio.to_thread(services.store.find_room) is None:
+        return None
     oldest = _oldest(services)
     n_objects = size_bytes = 0
     async with aclosing(_iter_strangers(services)) as pages:

@@ -66,18 +66,21 @@ def bound_bytes(rule: Retention, kept_bytes: int, free_bytes: int | None) -> int
 def choose_spared(
     rule: Retention,
     oldest_first: Iterable[Ended],
+    going: Iterable[Doomed],
     *,
     kept_bytes: int,
     free_bytes: int | None,
     now: datetime,
 ) -> list[Ended]:
-    """Those that would go for their size if they had not ended so recently; arguments as of `choose`."""
-    ended = list(oldest_first)
+    """Those that would go for their size if they had not ended so recently; arguments as of `choose`.
+
+    Args:
+        going: what `choose` has chosen of the same.
+    """
     # Below zero, as clocks of several servers differ.
     hasty = choose(
-        replace(rule, grace_s=-_DAY_S), ended, kept_bytes=kept_bytes, free_bytes=free_bytes, now=now
+        replace(rule, grace_s=-_DAY_S), oldest_first, kept_bytes=kept_bytes, free_bytes=free_bytes, now=now
     )
-    going = choose(rule, ended, kept_bytes=kept_bytes, free_bytes=free_bytes, now=now)
     taken = {doomed.request.id for doomed in going}
     return [doomed.request for doomed in hasty if doomed.request.id not in taken]
 
